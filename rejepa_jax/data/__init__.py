@@ -1,0 +1,1 @@
+"""From an archive on disk to normalised batches on the device."""

@@ -1,0 +1,238 @@
+"""An archive becomes records: shards with their index, statistics and a list of what was unusable.
+
+The items of each split are dealt into shards of fixed size in their sorted order, so the shards are
+the same bytes whatever the number of workers or interruptions. A shard that is finished has a note
+in `done/`; after an interruption only the shards without one, or with unusable items, are written.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from rejepa_jax import artifacts
+from rejepa_jax.config import Prepare
+from rejepa_jax.console import Progress
+from rejepa_jax.data import examples, sensors, tfrecord
+from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
+from rejepa_jax.types import DataError
+
+SCHEMA = "schema.json"
+QUARANTINE = "quarantine.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTask:
+    """All that a worker needs to write one shard."""
+
+    path: pathlib.Path
+    items: tuple[Item, ...]
+    files: ArchiveFiles
+    schema: examples.Schema
+    read: Callable[[ArchiveFiles, Item, examples.Schema], examples.Example]
+
+    @property
+    def note(self) -> pathlib.Path:
+        """Where it is written that the shard is finished, and with what."""
+        return self.path.parent / "done" / f"{self.path.name}.json"
+
+
+def prepare(archive: Archive, directory: pathlib.Path, settings: Prepare) -> artifacts.Built:
+    """Writes every shard that is not there yet, then the metadata over all of them.
+
+    Raises:
+        DataError: more than `max_bad_fraction` of the items are unusable; what is finished stays.
+    """
+    (directory / "done").mkdir(exist_ok=True)
+    tasks = deal_shards(archive, directory, settings.shard_records)
+    notes = {task.path.name: artifacts.read_json(task.note) for task in tasks if task.note.exists()}
+    notes = {name: note for name, note in notes.items() if not note["bad"]}  # may be mended by now
+    waiting = [task for task in tasks if task.path.name not in notes]
+    total = len(archive.items)
+    progress = Progress("prepare", total, "images", sum(map(_items_in, notes.values())))
+    for task, note in _write_all(waiting, settings.workers or os.cpu_count() or 1):
+        notes[task.path.name] = note
+        _check_bad(directory, notes, settings.max_bad_fraction * total, total)
+        progress.update(sum(map(_items_in, notes.values())))
+    _write_quarantine(directory, notes)
+    return _finish(archive, directory, [(task, notes[task.path.name]) for task in tasks])
+
+
+def deal_shards(archive: Archive, directory: pathlib.Path, size: int) -> list[ShardTask]:
+    """Cuts each split's items, in their order, into shards of `size`."""
+    if not archive.items:
+        raise DataError("the archive has no image; expected at least one: look at data.archive")
+    by_split = collections.defaultdict(list)
+    for item in archive.items:
+        by_split[item.split].append(item)
+    tasks = []
+    for split, items in sorted(by_split.items()):
+        count = -(-len(items) // size)
+        for shard in range(count):
+            name = examples.shard_name(archive.schema.name, split, shard, count)
+            part = tuple(items[shard * size : (shard + 1) * size])
+            tasks.append(
+                ShardTask(directory / name, part, archive.files, archive.schema, archive.read)
+            )
+    return tasks
+
+
+def _write_all(tasks: list[ShardTask], workers: int) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
+    """Yields each shard's note as it is finished, in any order."""
+    if workers == 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield task, write_shard(task)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(min(workers, len(tasks)), context) as pool:
+        futures = {pool.submit(write_shard, task): task for task in tasks}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def write_shard(task: ShardTask) -> dict[str, Any]:
+    """Writes one shard and its note; an item that cannot be used is noted, not written."""
+    bad: list[dict[str, str]] = []
+    sums: dict[str, BandSums] = {}
+
+    def records() -> Iterator[bytes]:
+        for item in task.items:
+            try:
+                example = task.read(task.files, item, task.schema)
+                record = examples.encode(example, task.schema)
+            except (DataError, FileNotFoundError) as error:
+                bad.append({"id": item.id, "split": item.split, "reason": str(error)})
+                continue
+            for sensor, image in example.images.items():
+                part = band_sums(image, sensors.nodata(sensor))
+                sums[sensor] = part if sensor not in sums else sums[sensor].plus(part)
+            yield record
+
+    info = tfrecord.write_shard(task.path, records())
+    note = {
+        "split": task.items[0].split,
+        "shard": dataclasses.asdict(info),
+        "bad": bad,
+        "sums": {sensor: part.to_json() for sensor, part in sums.items()},
+    }
+    artifacts.write_json(task.note, note)
+    return note
+
+
+@dataclasses.dataclass(frozen=True)
+class BandSums:
+    """What per-band statistics are made of; parts add up in any order."""
+
+    count: np.ndarray  # pixels that are known
+    total: np.ndarray
+    square: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def plus(self, other: "BandSums") -> "BandSums":
+        """Returns the sums over both parts."""
+        return BandSums(
+            self.count + other.count,
+            self.total + other.total,
+            self.square + other.square,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Gives each array as a list."""
+        return {f.name: getattr(self, f.name).tolist() for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, list[float]]) -> "BandSums":
+        """Reads what `to_json` gave."""
+        return cls(**{name: np.array(items, np.float64) for name, items in value.items()})
+
+    def statistics(self) -> dict[str, list[float]]:
+        """Returns mean, standard deviation, minimum and maximum of each band."""
+        count = np.maximum(self.count, 1)
+        mean = self.total / count
+        std = np.sqrt(np.maximum(self.square / count - mean**2, 0))
+        known = self.count > 0
+        columns = {"mean": mean, "std": std, "min": self.low, "max": self.high}
+        return {name: np.where(known, column, 0).tolist() for name, column in columns.items()}
+
+
+def band_sums(image: Shaped[np.ndarray, "h w c"], nodata: float | None) -> BandSums:
+    """Sums over one image's known pixels, in float64."""
+    pixels = image.reshape(-1, image.shape[-1]).astype(np.float64)
+    known = np.ones_like(pixels, bool) if nodata is None else pixels != nodata
+    held = np.where(known, pixels, 0)
+    return BandSums(
+        known.sum(0).astype(np.float64),
+        held.sum(0),
+        np.square(held).sum(0),
+        np.where(known, pixels, np.inf).min(0),
+        np.where(known, pixels, -np.inf).max(0),
+    )
+
+
+def _finish(
+    archive: Archive, directory: pathlib.Path, shards: list[tuple[ShardTask, dict[str, Any]]]
+) -> artifacts.Built:
+    splits: dict[str, dict[str, Any]] = {}
+    for task, note in shards:
+        entry = splits.setdefault(note["split"], {"shards": [], "bytes": 0, "sums": {}})
+        entry["shards"].append({"file": task.path.name, "records": note["shard"]["records"]})
+        entry["bytes"] += note["shard"]["bytes"]
+        for sensor, value in note["sums"].items():
+            part = BandSums.from_json(value)
+            before = entry["sums"].get(sensor)
+            entry["sums"][sensor] = part if before is None else before.plus(part)
+    for entry in splits.values():
+        entry["records"] = sum(shard["records"] for shard in entry["shards"])
+        sums = entry.pop("sums")
+        entry["statistics"] = {sensor: part.statistics() for sensor, part in sums.items()}
+    artifacts.write_json(directory / SCHEMA, archive.schema.to_json())
+    examples.write_tfds_metadata(
+        directory,
+        archive.schema,
+        {split: [shard["records"] for shard in entry["shards"]] for split, entry in splits.items()},
+        {split: entry["bytes"] for split, entry in splits.items()},
+    )
+    hashes = {task.path.name: note["shard"]["sha256"] for task, note in shards}
+    for task, _ in shards:
+        task.note.unlink()
+    (directory / "done").rmdir()
+    quarantined = sum(len(note["bad"]) for _, note in shards)
+    return artifacts.Built({"splits": splits, "quarantined": quarantined}, hashes)
+
+
+def _items_in(note: dict[str, Any]) -> int:
+    return note["shard"]["records"] + len(note["bad"])
+
+
+def _check_bad(
+    directory: pathlib.Path, notes: dict[str, dict[str, Any]], allowed: float, total: int
+) -> None:
+    bad = [entry for note in notes.values() for entry in note["bad"]]
+    if len(bad) > allowed:
+        path = _write_quarantine(directory, notes)
+        raise DataError(
+            f"{len(bad)} of {total} images cannot be used, more than prepare.max_bad_fraction "
+            f"allows ({allowed:g}); the first: {bad[0]['id']}: {bad[0]['reason']}. All are listed "
+            f"in {path}. Mend them or raise the fraction, and run again: what is done is kept."
+        )
+
+
+def _write_quarantine(directory: pathlib.Path, notes: dict[str, dict[str, Any]]) -> pathlib.Path:
+    path = directory / QUARANTINE
+    lines = [json.dumps(entry) + "\n" for name in sorted(notes) for entry in notes[name]["bad"]]
+    path.write_text("".join(lines))
+    return path

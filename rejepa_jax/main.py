@@ -1,0 +1,130 @@
+"""The whole road from one command.
+
+    python -m rejepa_jax.main --config configs/quickstart.py [--workdir DIR]
+        [--stage NAME,...] [--config.key=value ...]
+
+Walks from the archive to the report and skips every stage that is complete and unchanged. A `.py`
+config runs as code; a `.json` file of settings is read as data only. Exit codes: 0 done, 1 training
+failed, 2 usage or settings, 3 data, 75 interrupted: run it again.
+"""
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+
+from absl import flags, logging
+from ml_collections import config_dict, config_flags
+
+from rejepa_jax import artifacts, stages
+from rejepa_jax.config import Config, base_config, resolve
+from rejepa_jax.console import say, set_up_logging
+from rejepa_jax.types import ConfigError, DataError, InterruptedRunError
+
+WORKDIR = flags.DEFINE_string("workdir", "", "Run directory; default runs/<name of the config>.")
+STAGE = flags.DEFINE_list("stage", list(stages.STAGES), "Stages to run, in the road's order.")
+
+
+def parse_flags(argv: Sequence[str]) -> str:
+    """Fills the flags from the command line; returns the config's name.
+
+    Raises:
+        ConfigError: a flag or a setting does not exist, or has a value of the wrong type.
+    """
+    name, rest = define_config(argv)
+    try:
+        flags.FLAGS(rest)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"command line: {error}") from error
+    return name
+
+
+def define_config(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Defines `--config`; returns the config's name, and the arguments that are left to parse.
+
+    A JSON file is read here, as data, over the defaults; a Python file is left to the flag.
+    """
+    heads = [argument.lstrip("-").split("=", 1) for argument in argv]
+    places = [place for place, head in enumerate(heads) if head[0] == "config"]
+    if not places:
+        raise ConfigError("no --config; try --config configs/quickstart.py")
+    place = places[-1]
+    has_value = len(heads[place]) == 2
+    path = heads[place][1] if has_value else "".join(argv[place + 1 : place + 2])
+    if not pathlib.Path(path).is_file():
+        raise ConfigError(f"--config {path}: no such file; configs/ holds those that come with us")
+    if path.endswith(".json"):
+        config_flags.DEFINE_config_dict("config", read_json_config(pathlib.Path(path)))
+        argv = [*argv[:place], *argv[place + (1 if has_value else 2) :]]
+    else:
+        config_flags.DEFINE_config_file("config", lock_config=True)
+    return pathlib.Path(path).stem, list(argv)
+
+
+def read_json_config(path: pathlib.Path) -> config_dict.ConfigDict:
+    """Reads a JSON object of settings over the defaults; no code runs.
+
+    Raises:
+        ConfigError: it is not JSON, or names a setting that does not exist.
+    """
+    config = base_config().lock()
+    try:
+        config.update(json.loads(path.read_text()))
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{path}: {error}; expected a JSON object of known settings") from error
+    return config
+
+
+def walk(config: Config, run: pathlib.Path, names: Sequence[str]) -> None:
+    """Runs the named stages in the road's order."""
+    unknown = sorted(set(names) - set(stages.STAGES))
+    if unknown:
+        raise ConfigError(f"--stage {unknown[0]!r}: choose from {', '.join(stages.STAGES)}")
+    run.mkdir(parents=True, exist_ok=True)
+    for name, stage in stages.STAGES.items():
+        if name in names:
+            start = time.monotonic()
+            stage(config, run)
+            logging.info("stage %s took %.1f s", name, time.monotonic() - start)
+
+
+def summarise(run: pathlib.Path) -> None:
+    """Says where everything is and what to type next."""
+    done = [path for path in sorted(run.iterdir()) if (path / artifacts.MANIFEST).exists()]
+    if (run / "evaluation" / artifacts.MANIFEST).exists():
+        say("\n" + (run / "evaluation" / "table.txt").read_text())
+    say(f"{run}: " + ", ".join(path.name for path in done))
+    if (run / "report" / artifacts.MANIFEST).exists():
+        say(f"look at   {run / 'report' / 'report.html'}")
+    if (run / "index" / artifacts.MANIFEST).exists():
+        say(f"search    rejepa search {run} IMAGE -k 10")
+    say(f"check     rejepa verify {run}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line, walks the road, returns the exit code."""
+    set_up_logging()
+    try:
+        name = parse_flags(argv)
+        run = pathlib.Path(WORKDIR.value or f"runs/{name}")
+        walk(resolve(flags.FLAGS.config), run, STAGE.value)
+        summarise(run)
+    except ConfigError as error:
+        return _fail(error, 2)
+    except (DataError, FileNotFoundError) as error:
+        return _fail(error, 3)
+    except FloatingPointError as error:
+        return _fail(error, 1)
+    except (InterruptedRunError, KeyboardInterrupt) as error:
+        return _fail(error or "interrupted; run the same command again to go on", 75)
+    return 0
+
+
+def _fail(error: object, code: int) -> int:
+    logging.error("%s", error)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,1 @@
+"""Training methods, one page each, behind one small contract."""

@@ -1,0 +1,1 @@
+"""Vision Transformer encoder and predictor, as Flax NNX modules used as plain pytrees."""

@@ -1,0 +1,111 @@
+"""Queries with what the encoder found for them: right and wrong, as thumbnails in the page."""
+
+import base64
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from PIL import Image
+
+from rejepa_jax.data import sensors
+from rejepa_jax.data.examples import Example
+from rejepa_jax.data.pipeline import RecordSet
+
+THUMBNAIL = 120  # pixels, the longer side
+QUALITY = 80  # of the JPEG
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Which rows of the records answer which, best first."""
+
+    queries: Int[np.ndarray, " q"]
+    hits: Int[np.ndarray, "q k"]
+    scores: Float[np.ndarray, "q k"]  # cosine
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An image of the records to look at."""
+
+    id: str
+    labels: tuple[str, ...]
+    uri: str  # data: URI of a JPEG
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """One answer to a query."""
+
+    rank: int  # from 1
+    score: float
+    shared: tuple[str, ...]  # the labels it has in common with the query
+    picture: Picture
+
+    @property
+    def is_relevant(self) -> bool:
+        """Whether it counts as right: it shares a label with the query."""
+        return bool(self.shared)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A query and its hits."""
+
+    query: Picture
+    hits: tuple[Hit, ...]
+
+
+def read_ranking(path: pathlib.Path) -> Ranking:
+    """Reads what the evaluation wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return Ranking(file["queries"], file["hits"], file["scores"])
+
+
+def spread(count: int, wanted: int) -> Int[np.ndarray, " n"]:
+    """Returns up to `wanted` places, the middles of equal parts of `count`: chosen by no result."""
+    wanted = min(count, wanted)
+    return (2 * np.arange(wanted) + 1) * count // (2 * max(wanted, 1))
+
+
+def show_answers(ranking: Ranking, records: RecordSet, sensor: str, wanted: int) -> list[Answer]:
+    """Returns `wanted` of the queries, evenly spread over their list, with all their hits."""
+    answers = []
+    for place in spread(len(ranking.queries), wanted):
+        rows = [ranking.queries[place], *ranking.hits[place]]
+        query, *found = records.read_examples(rows)
+        pictures = [_picture(example, records, sensor) for example in (query, *found)]
+        hits = tuple(
+            Hit(rank, float(score), _shared(query, example, records), picture)
+            for rank, (score, example, picture) in enumerate(
+                zip(ranking.scores[place], found, pictures[1:], strict=True), 1
+            )
+        )
+        answers.append(Answer(pictures[0], hits))
+    return answers
+
+
+def _shared(query: Example, other: Example, records: RecordSet) -> tuple[str, ...]:
+    common = sorted(set(query.labels) & set(other.labels))
+    return tuple(records.schema.classes[label] for label in common)
+
+
+def _picture(example: Example, records: RecordSet, sensor: str) -> Picture:
+    labels = tuple(records.schema.classes[label] for label in example.labels)
+    bands = records.schema.sensors[sensor].bands
+    return Picture(example.id, labels, thumbnail(example.images[sensor], bands))
+
+
+def thumbnail(image: Shaped[np.ndarray, "h w c"], bands: tuple[str, ...]) -> str:
+    """Returns an image as a small JPEG in a data: URI; few pixels stay sharp squares."""
+    picture = Image.fromarray(sensors.picture(image, bands))
+    scale = THUMBNAIL / max(picture.size)
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    picture = picture.resize(
+        size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
+    )
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

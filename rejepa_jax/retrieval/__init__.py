@@ -1,0 +1,1 @@
+"""Encoder bundles, embeddings, indexes, search, metrics and evaluation; knows no trainer."""

@@ -1,0 +1,171 @@
+"""How well the encoders retrieve, beside what costs nothing: one table, one protocol.
+
+Queries come from one split and the gallery from another (CSMAE: validation queries test), ranked
+exactly by cosine. Every descriptor stands in the table twice: plain (length 1) and z-scored with
+gallery statistics first.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+from absl import logging
+from jaxtyping import Bool, Float, Int
+
+from rejepa_jax import artifacts
+from rejepa_jax.config import Eval
+from rejepa_jax.console import table as lay_out
+from rejepa_jax.data.pipeline import RecordSet
+from rejepa_jax.retrieval import baselines, exact, metrics
+from rejepa_jax.retrieval.embed import embed_rows, example_batches
+from rejepa_jax.retrieval.encoder import Embedder
+from rejepa_jax.types import ConfigError
+
+TABLE = "table.json"
+RANKING = "ranking.npz"
+SEED = 0  # of the random ranking
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Which rows query which, by which labels, and how deep."""
+
+    queries: Int[np.ndarray, " q"]  # rows of the records
+    gallery: Int[np.ndarray, " r"]
+    query_labels: Bool[np.ndarray, "q l"]
+    gallery_labels: Bool[np.ndarray, "r l"]
+    k: int
+
+    def rank(
+        self, queries: Float[np.ndarray, "q d"], gallery: Float[np.ndarray, "r d"]
+    ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
+        """Returns the k best gallery places of each query by inner product, and their scores."""
+        return exact.top_k(queries, gallery, self.k)
+
+    def score(self, ranking: Int[np.ndarray, "q k"]) -> dict[str, metrics.Score]:
+        """Returns every named metric of a ranking."""
+        return metrics.evaluate(self.query_labels, self.gallery_labels, ranking)
+
+
+def evaluate(
+    embedders: dict[str, Embedder],
+    shown: str,
+    records: RecordSet,
+    settings: Eval,
+    directory: pathlib.Path,
+) -> artifacts.Built:
+    """Writes the table of all descriptors, and the ranking of the encoder `shown` for the report."""
+    queries, gallery = records.rows(settings.query_split), records.rows(settings.gallery_split)
+    if settings.query_split == settings.gallery_split:
+        raise ConfigError(
+            f"eval.query_split and eval.gallery_split are both {settings.query_split!r}: every "
+            "query would find itself; choose two splits"
+        )
+    k = min(settings.k, len(gallery))
+    if k < settings.k:
+        logging.warning("the gallery has only %d images: metrics are at %d", k, k)
+    rows = np.concatenate([queries, gallery])
+    sensor = next(iter(embedders.values())).bundle.sensor
+    statistics, labels = _statistics_and_labels(records, rows, sensor, settings.batch_size)
+    protocol = Protocol(queries, gallery, labels[: len(queries)], labels[len(queries) :], k)
+
+    lines = _reference_lines(protocol)
+    lines += _descriptor_lines("image statistics", statistics, protocol)
+    for name, embedder in embedders.items():
+        _, vectors = embed_rows(embedder, records, rows, settings.batch_size, f"evaluate {name}")
+        lines += _descriptor_lines(f"{name} encoder", vectors, protocol)
+        if name == shown:
+            _write_ranking(directory, protocol, vectors)
+    content = {
+        "k": k,
+        "queries": {"split": settings.query_split, "images": len(queries)},
+        "gallery": {"split": settings.gallery_split, "images": len(gallery)},
+        "encoder": shown,
+        "rows": lines,
+    }
+    artifacts.write_json(directory / TABLE, content)
+    (directory / "table.txt").write_text(format_table(content) + "\n")
+    return artifacts.Built({"table": content})
+
+
+def _statistics_and_labels(
+    records: RecordSet, rows: np.ndarray, sensor: str, batch_size: int
+) -> tuple[Float[np.ndarray, "r d"], Bool[np.ndarray, "r l"]]:
+    statistics, labels = [], np.zeros((len(rows), len(records.schema.classes)), bool)
+    done = 0
+    for examples, images in example_batches(records, rows, batch_size):
+        statistics.append(baselines.image_statistics(images[sensor], sensor)[: len(examples)])
+        for place, example in enumerate(examples, done):
+            labels[place, list(example.labels)] = True
+        done += len(examples)
+    return np.concatenate(statistics), labels
+
+
+def _reference_lines(protocol: Protocol) -> list[dict[str, Any]]:
+    count, k = len(protocol.queries), protocol.k
+    chance = metrics.random_ranking(count, len(protocol.gallery), k, SEED)
+    prior = metrics.label_prior_ranking(protocol.gallery_labels, count, k)
+    return [
+        _line("random ranking", "", protocol.score(chance)),
+        _line("label prior", "", protocol.score(prior)),
+    ]
+
+
+def _descriptor_lines(
+    name: str, vectors: Float[np.ndarray, "r d"], protocol: Protocol
+) -> list[dict[str, Any]]:
+    queries, gallery = np.split(vectors, [len(protocol.queries)])
+    forms = {
+        "plain": (baselines.unit(queries), baselines.unit(gallery)),
+        "z-scored": (
+            baselines.z_scored(queries, gallery),
+            baselines.z_scored(gallery, gallery),
+        ),
+    }
+    return [
+        _line(name, form, protocol.score(protocol.rank(*pair)[1])) for form, pair in forms.items()
+    ]
+
+
+def _line(name: str, form: str, scores: dict[str, metrics.Score]) -> dict[str, Any]:
+    return {"descriptor": name, "form": form} | {
+        metric: {"value": score.value, "low": score.low, "high": score.high}
+        for metric, score in scores.items()
+    }
+
+
+def _write_ranking(
+    directory: pathlib.Path, protocol: Protocol, vectors: Float[np.ndarray, "r d"]
+) -> None:
+    queries, gallery = np.split(vectors, [len(protocol.queries)])
+    scores, places = protocol.rank(queries, gallery)
+    np.savez(
+        directory / RANKING,
+        queries=protocol.queries,
+        hits=protocol.gallery[places],
+        scores=scores,
+    )
+
+
+def format_table(content: dict[str, Any]) -> str:
+    """Lays the table out as text: each metric with its 95 % bootstrap interval over queries."""
+    k = content["k"]
+    titles = {
+        "f1_micro_sets": f"f1_micro_sets@{k}",
+        "f1_pair_mean": f"f1_pair_mean@{k}",
+        "precision_at_k": f"P@{k}",
+    }
+    rows = [["descriptor", "form", *titles.values()]]
+    for line in content["rows"]:
+        cells = [
+            f"{line[metric]['value']:.3f} [{line[metric]['low']:.3f}, {line[metric]['high']:.3f}]"
+            for metric in titles
+        ]
+        rows.append([line["descriptor"], line["form"], *cells])
+    queries, gallery = content["queries"], content["gallery"]
+    heading = (
+        f"{queries['images']} {queries['split']} images query {gallery['images']} "
+        f"{gallery['split']} images, k = {k}; in brackets 95 % bootstrap intervals over queries"
+    )
+    return heading + "\n" + lay_out(rows)

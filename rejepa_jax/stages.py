@@ -1,0 +1,195 @@
+"""The stages of the road as verbs over one run directory, each leaving one or two artefacts.
+
+    prepare   archive/ (synthetic only) and records/
+    train     checkpoints/
+    export    encoders/ and embeddings/
+    index     index/
+    evaluate  evaluation/
+    report    report/
+
+Each stage reads what it needs from the artefacts before it, so any of them can run on its own.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from absl import logging
+
+from rejepa_jax import artifacts
+from rejepa_jax.config import Config
+from rejepa_jax.data import pipeline
+from rejepa_jax.data.archives import bigearthnet, image_folder, synthetic
+from rejepa_jax.data.archives.files import Archive
+from rejepa_jax.data.prepare import prepare as write_records
+from rejepa_jax.report import page
+from rejepa_jax.retrieval import embeddings, index
+from rejepa_jax.retrieval.embed import write_embeddings
+from rejepa_jax.retrieval.encoder import Embedder, load_bundle
+from rejepa_jax.retrieval.evaluate import evaluate as write_evaluation
+from rejepa_jax.training import export as exporting
+from rejepa_jax.training import loop
+
+Path = pathlib.Path
+
+
+def records_directory(config: Config, run: Path) -> Path:
+    """Where the records are: in the run, or where the config says, to be shared between runs."""
+    return Path(config.data.records) if config.data.records else run / "records"
+
+
+def prepare(config: Config, run: Path) -> None:
+    """Makes the synthetic archive if asked for, and the records of any archive."""
+    directory, data = records_directory(config, run), config.data
+    source = make_synthetic(config, run) if data.layout == "synthetic" else _archive_inputs(config)
+    if not source and (directory / artifacts.MANIFEST).exists():
+        logging.warning("archive %s is gone; its complete records are used", data.archive)
+        source = artifacts.load(directory)["inputs"]
+    keys = ("layout", "selection", "record_size")
+    settings = {name: getattr(data, name) for name in keys}
+    settings["shard_records"] = config.prepare.shard_records
+    artifacts.run_stage(
+        directory,
+        settings,
+        source,
+        lambda partial: write_records(open_archive(config, run), partial, config.prepare),
+    )
+
+
+def make_synthetic(config: Config, run: Path) -> dict[str, Any]:
+    """Writes the synthetic archive into the run; returns what identifies it."""
+    counts = {name: getattr(config.synthetic, name) for name in ("train", "validation", "test")}
+
+    def build(partial: Path) -> artifacts.Built:
+        summary = synthetic.write_archive(
+            partial, seed=config.synthetic.seed, counts=counts, workers=config.prepare.workers
+        )
+        return artifacts.Built(summary)
+
+    settings = {**dataclasses.asdict(config.synthetic), "version": synthetic.GENERATOR_VERSION}
+    manifest = artifacts.run_stage(run / "archive", settings, {}, build)
+    return {"archive": manifest["fingerprint"]}
+
+
+def _archive_inputs(config: Config) -> dict[str, Any]:
+    """Identifies the archive and the split file; empty if the archive is not there."""
+    data = config.data
+    if not data.archive or not Path(data.archive).exists():
+        return {}
+    inputs: dict[str, Any] = {"archive": _identity(Path(data.archive))}
+    if data.split_file:
+        inputs["split_file"] = artifacts.sha256_file(Path(data.split_file))
+    return inputs
+
+
+def _identity(archive: Path) -> dict[str, Any]:
+    """Tells archives apart without reading them: name and size, or a folder's name and time.
+
+    A file's time is left out, since copying changes it and 600,000 patches take a night.
+    """
+    status = archive.stat()
+    mark = {"mtime_ns": status.st_mtime_ns} if archive.is_dir() else {"bytes": status.st_size}
+    return {"name": archive.absolute().name, **mark}
+
+
+def open_archive(config: Config, run: Path) -> Archive:
+    """Lists the archive in the layout that the config names."""
+    data = config.data
+    layouts: dict[str, Callable[[], Archive]] = {
+        "bigearthnet": lambda: bigearthnet.open_archive(data.archive, data.selection),
+        "image_folder": lambda: image_folder.open_archive(
+            data.archive, data.split_file, data.record_size
+        ),
+        "synthetic": lambda: bigearthnet.open_archive(run / "archive", data.selection),
+    }
+    return layouts[data.layout]()
+
+
+def train(config: Config, run: Path) -> None:
+    """Trains from the records; goes on from the last checkpoint after an interruption."""
+    records = pipeline.open_records(records_directory(config, run))
+    settings = artifacts.plain(loop.describe(config))
+    artifacts.run_stage(
+        run / "checkpoints",
+        settings,
+        {"records": records.manifest["fingerprint"]},
+        lambda partial: loop.train(config, records, partial, settings),
+    )
+
+
+def export(config: Config, run: Path) -> None:
+    """Writes the encoder bundles, then the embeddings of every record by the chosen one."""
+    records = pipeline.open_records(records_directory(config, run))
+    trained = artifacts.load(run / "checkpoints")["fingerprint"]
+    encoders = artifacts.run_stage(
+        run / "encoders",
+        {"pool": config.eval.pool},
+        {"checkpoints": trained},
+        lambda partial: exporting.export(config, records, run / "checkpoints", partial),
+    )
+    artifacts.run_stage(
+        run / "embeddings",
+        {"encoder": config.eval.encoder},
+        {"encoders": encoders["fingerprint"], "records": records.manifest["fingerprint"]},
+        lambda partial: write_embeddings(
+            Embedder(load_bundle(run / "encoders" / config.eval.encoder)),
+            records,
+            partial,
+            config.eval.batch_size,
+        ),
+    )
+
+
+def build_index(config: Config, run: Path) -> None:
+    """Builds the index over all embeddings."""
+
+    def build(partial: Path) -> artifacts.Built:
+        table = embeddings.read(run / "embeddings", columns=("id",))
+        info = index.build(table.vectors, partial, config.index.kind, table.fingerprint)
+        return artifacts.Built(info)
+
+    inputs = {"embeddings": artifacts.load(run / "embeddings")["fingerprint"]}
+    artifacts.run_stage(run / "index", {"kind": config.index.kind}, inputs, build)
+
+
+def evaluate(config: Config, run: Path) -> None:
+    """Scores every encoder beside the free descriptors."""
+    records = pipeline.open_records(records_directory(config, run))
+    encoders = artifacts.load(run / "encoders")
+    names = encoders["info"]["encoders"]
+    keys = ("encoder", "k", "query_split", "gallery_split")
+
+    def build(partial: Path) -> artifacts.Built:
+        embedders = {name: Embedder(load_bundle(run / "encoders" / name)) for name in names}
+        return write_evaluation(embedders, config.eval.encoder, records, config.eval, partial)
+
+    artifacts.run_stage(
+        run / "evaluation",
+        {key: getattr(config.eval, key) for key in keys},
+        {"encoders": encoders["fingerprint"], "records": records.manifest["fingerprint"]},
+        build,
+    )
+
+
+def report(config: Config, run: Path) -> None:
+    """Writes the page about the run."""
+    records = pipeline.open_records(records_directory(config, run))
+    shown = ("checkpoints", "embeddings", "index", "evaluation")
+    inputs = {name: artifacts.load(run / name)["fingerprint"] for name in shown}
+    artifacts.run_stage(
+        run / "report",
+        dataclasses.asdict(config.report),
+        inputs,
+        lambda partial: page.write_report(run, records, config.report, partial),
+    )
+
+
+STAGES: dict[str, Callable[[Config, Path], None]] = {
+    "prepare": prepare,
+    "train": train,
+    "export": export,
+    "index": build_index,
+    "evaluate": evaluate,
+    "report": report,
+}

@@ -1,0 +1,1 @@
+"""State, optimiser, sharding, step, loop and checkpoints; knows no method by name."""

@@ -1,0 +1,102 @@
+"""State, data position and settings, saved and restored as one unit or not at all (Orbax)."""
+
+import pathlib
+from typing import Any
+
+import grain
+import orbax.checkpoint as ocp
+from absl import logging
+
+from rejepa_jax.models.arrays import named_arrays, with_arrays
+from rejepa_jax.training.state import TrainState
+from rejepa_jax.types import ConfigError
+
+
+class Checkpoints:
+    """The numbered checkpoints of one training run; each is complete or absent."""
+
+    def __init__(self, directory: pathlib.Path, keep: int, settings: dict[str, Any]):
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep + 1, create=True)
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._directory, self._settings = directory, settings
+
+    def save(self, state: TrainState, batches: grain.DatasetIterator) -> None:
+        """Starts to write the state and the position after the batch it has just learned from."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(nested(named_arrays(state))),
+                data=grain.checkpoint.CheckpointSave(batches),
+                settings=ocp.args.JsonSave(self._settings),
+            ),
+        )
+
+    def restore(self, like: TrainState, batches: grain.DatasetIterator) -> TrainState | None:
+        """Returns the last saved state and moves `batches` to its position; None if none is saved.
+
+        Raises:
+            ConfigError: the checkpoint was made with other settings.
+            DataError: its arrays are not those of `like`.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        where = self._directory / str(step)
+        saved = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(nested(named_arrays(like))),
+                data=grain.checkpoint.CheckpointRestore(batches),
+                settings=ocp.args.JsonRestore(),
+            ),
+        )
+        if saved["settings"] != self._settings:
+            raise ConfigError(f"{where} was made with other settings; give another --workdir")
+        logging.info("resumed from %s", where)
+        return with_arrays(like, flat(saved["state"]), str(where))
+
+    def wait(self) -> None:
+        """Returns once everything begun is on disk; raises what went wrong in the background."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go of the directory."""
+        self._manager.close()
+
+
+def restore_state(directory: pathlib.Path, like: TrainState) -> TrainState:
+    """Returns the last state of a finished run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DataError: its arrays are not those of `like`.
+    """
+    with ocp.CheckpointManager(directory.absolute()) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise FileNotFoundError(f"{directory} holds no checkpoint; run the train stage again")
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(nested(named_arrays(like))))
+        saved = manager.restore(step, args=args)
+    return with_arrays(like, flat(saved["state"]), str(directory / str(step)))
+
+
+def nested(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Turns `{"a/b": x}` into `{"a": {"b": x}}`."""
+    out: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *folders, leaf = name.split("/")
+        place = out
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[leaf] = array
+    return out
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turns `{"a": {"b": x}}` into `{"a/b": x}`."""
+    out = {}
+    for name, value in tree.items():
+        out |= (
+            flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return out

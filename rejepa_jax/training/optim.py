@@ -1,0 +1,71 @@
+"""AdamW and the paper's three schedules, each a function of the step (paper 4.2)."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from rejepa_jax.config import Ema, Optim
+from rejepa_jax.models.arrays import named_arrays
+
+Step = Any  # an int, or an integer array
+Value = Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedules:
+    """Learning rate, weight decay and EMA momentum over a run of `steps` steps, counted from 0."""
+
+    optim: Optim
+    ema: Ema
+    steps: int
+
+    def learning_rate(self, step: Step) -> Value:
+        """Rises linearly from start to peak, then falls along a half cosine to the end value."""
+        optim = self.optim
+        warm = optim.start_lr + (optim.peak_lr - optim.start_lr) * step / max(optim.warmup_steps, 1)
+        progress = (step - optim.warmup_steps) / max(self.steps - optim.warmup_steps, 1)
+        cooled = _half_cosine(optim.peak_lr, optim.end_lr, progress)
+        return jnp.where(step < optim.warmup_steps, warm, cooled).astype(jnp.float32)
+
+    def weight_decay(self, step: Step) -> Value:
+        """Rises along a half cosine over the whole run, as in I-JEPA ("gradually", paper 4.2)."""
+        optim = self.optim
+        return _half_cosine(optim.weight_decay_start, optim.weight_decay_end, step / self.steps)
+
+    def ema_momentum(self, step: Step) -> Value:
+        """The share of the target encoder's old weights that an update keeps."""
+        end = self.ema.end if self.ema.schedule == "linear" else self.ema.start
+        return jnp.float32(self.ema.start + (end - self.ema.start) * step / self.steps)
+
+
+def _half_cosine(start: float, end: float, progress: Any) -> Value:
+    progress = jnp.clip(jnp.float32(progress), 0, 1)
+    return jnp.float32(end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress)))
+
+
+def is_decayed(params: Any) -> Any:
+    """Returns which arrays weight decay touches: all but biases and norms."""
+    flags = [name.rsplit("/", 1)[-1] not in ("bias", "scale") for name in named_arrays(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), flags)
+
+
+def make_optimizer(schedules: Schedules) -> optax.GradientTransformation:
+    """AdamW whose learning rate and decay follow the schedules; the decay is times the rate."""
+    optim = schedules.optim
+    return optax.adamw(
+        schedules.learning_rate,
+        b1=optim.beta1,
+        b2=optim.beta2,
+        eps=optim.eps,
+        weight_decay=schedules.weight_decay,
+        mask=is_decayed,
+    )
+
+
+def ema_update(average: Any, params: Any, momentum: Value) -> Any:
+    """Returns momentum · average + (1 - momentum) · params, array by array."""
+    return jax.tree.map(lambda old, new: momentum * old + (1 - momentum) * new, average, params)

