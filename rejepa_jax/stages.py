@@ -11,6 +11,7 @@ Each stage reads what it needs from the artefacts before it, so any of them can 
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,7 @@ from rejepa_jax.data.archives.files import Archive
 from rejepa_jax.data.prepare import prepare as write_records
 from rejepa_jax.report import page
 from rejepa_jax.retrieval import embeddings, index
-from rejepa_jax.retrieval.embed import write_embeddings
+from rejepa_jax.retrieval.embed import embed_rows, write_embeddings
 from rejepa_jax.retrieval.encoder import Embedder, load_bundle
 from rejepa_jax.retrieval.evaluate import evaluate as write_evaluation
 from rejepa_jax.training import export as exporting
@@ -156,18 +157,27 @@ def build_index(config: Config, run: Path) -> None:
 def evaluate(config: Config, run: Path) -> None:
     """Scores every encoder beside the free descriptors."""
     records = pipeline.open_records(records_directory(config, run))
-    encoders = artifacts.load(run / "encoders")
-    names = encoders["info"]["encoders"]
+    manifests = {name: artifacts.load(run / name) for name in ("encoders", "embeddings")}
     keys = ("encoder", "k", "query_split", "gallery_split")
 
     def build(partial: Path) -> artifacts.Built:
-        embedders = {name: Embedder(load_bundle(run / "encoders" / name)) for name in names}
-        return write_evaluation(embedders, config.eval.encoder, records, config.eval, partial)
+        table = embeddings.read(run / "embeddings", columns=("id",))
+        encoders = {}
+        for name in manifests["encoders"]["info"]["encoders"]:
+            embedder = Embedder(load_bundle(run / "encoders" / name))
+            if embedder.bundle.fingerprint == table.fingerprint:
+                encoders[name] = table.vectors.__getitem__  # all rows are embedded already
+            else:
+                encoders[name] = functools.partial(
+                    embed_rows, embedder, records, batch_size=config.eval.batch_size
+                )
+        return write_evaluation(encoders, config.data.sensor, records, config.eval, partial)
 
+    inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items()}
     artifacts.run_stage(
         run / "evaluation",
         {key: getattr(config.eval, key) for key in keys},
-        {"encoders": encoders["fingerprint"], "records": records.manifest["fingerprint"]},
+        inputs | {"records": records.manifest["fingerprint"]},
         build,
     )
 

@@ -8,6 +8,7 @@ import pathlib
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rejepa_jax.training.monitor import read_log
 from rejepa_jax.types import DataError
@@ -34,42 +35,52 @@ class Curve:
     svg: str
 
 
-LOSSES = (
-    Panel("Loss", "loss (no unit)", ("loss", "prediction_loss")),
-    Panel("VICReg sum", "weighted sum, before α", ("vicreg_loss",)),
-    Panel("Variance loss", "missing std, feature units", ("variance_loss",)),
-    Panel("Covariance loss", "squared covariance / width", ("covariance_loss",)),
-    Panel("Invariance loss", "mean squared difference", ("invariance_loss",)),
-    Panel("Spread of the context features", "std, feature units", ("context_std",)),
-    Panel("Gradient norm", "L2 norm", ("gradient_norm",)),
-)
-SCHEDULES = (
-    Panel("Learning rate", "step size", ("learning_rate",)),
-    Panel("Weight decay", "× learning rate, a step", ("weight_decay",)),
-    Panel("EMA momentum", "share of old weights kept", ("ema_momentum",)),
-)
+PANELS = {
+    "Loss and its parts": (
+        Panel("Loss", "loss (no unit)", ("loss", "prediction_loss")),
+        Panel("VICReg sum", "weighted sum, before α", ("vicreg_loss",)),
+        Panel("Variance loss", "missing std, feature units", ("variance_loss",)),
+        Panel("Covariance loss", "squared covariance / width", ("covariance_loss",)),
+        Panel("Invariance loss", "mean squared difference", ("invariance_loss",)),
+        Panel("Spread of the context features", "std, feature units", ("context_std",)),
+        Panel("Gradient norm", "L2 norm", ("gradient_norm",)),
+    ),
+    "Schedules": (
+        Panel("Learning rate", "step size", ("learning_rate",)),
+        Panel("Weight decay", "× learning rate, a step", ("weight_decay",)),
+        Panel("EMA momentum", "share of old weights kept", ("ema_momentum",)),
+    ),
+}
 INK = "#010203"  # stands for the page's text colour, which an SVG cannot know
 COLOURS = ("#3d7fc4", "#c9711a")  # legible on white and on black
 FEW = 40  # points; fewer are marked one by one
 INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 STYLE = {**dict.fromkeys(INKED, INK), "svg.fonttype": "none", "font.size": 9}
 
 
 def draw_curves(path: pathlib.Path) -> dict[str, list[Curve]]:
-    """Draws every logged metric, in groups; those that no panel knows get one of their own.
+    """Draws every logged metric, in groups; those that no panel knows get one of their own."""
+    series = read_series(path)
+    known = {name for group in PANELS.values() for panel in group for name in panel.metrics}
+    others = [Panel(name, "value", (name,)) for name in series if name not in known]
+    drawn = {
+        title: [_draw(panel, series) for panel in group if series.keys() & set(panel.metrics)]
+        for title, group in {**PANELS, "Other metrics": others}.items()
+    }
+    return {title: curves for title, curves in drawn.items() if curves}
 
-    Raises:
-        DataError: nothing was logged.
-    """
-    log = drop_superseded(read_log(path))
-    if not log:
+
+def read_series(path: pathlib.Path) -> dict[str, Points]:
+    """Returns the finite values of each metric, by step; a DataError where nothing was logged."""
+    series: dict[str, Points] = {}
+    for line in drop_superseded(read_log(path)):
+        for name, value in line.items():
+            if name != "step" and math.isfinite(value):
+                series.setdefault(name, []).append((line["step"], value))
+    if not series:
         raise DataError(f"{path}: got no logged step, expected at least one; run the train stage")
-    known = {name for panel in (*LOSSES, *SCHEDULES) for name in panel.metrics}
-    names = dict.fromkeys(name for line in log for name in line if name not in known | {"step"})
-    others = tuple(Panel(name, "value", (name,)) for name in names)
-    groups = {"Loss and its parts": LOSSES, "Schedules": SCHEDULES, "Other metrics": others}
-    drawn = {title: [_draw(panel, log) for panel in group] for title, group in groups.items()}
-    return {title: list(filter(None, group)) for title, group in drawn.items() if any(group)}
+    return series
 
 
 def drop_superseded(log: Log) -> Log:
@@ -81,47 +92,31 @@ def drop_superseded(log: Log) -> Log:
     return kept[::-1]
 
 
-def _draw(panel: Panel, log: Log) -> Curve | None:
-    """Draws the panel's metrics that were logged, or nothing."""
-    points = {
-        name: [
-            (line["step"], line[name]) for line in log if math.isfinite(line.get(name, math.nan))
-        ]
-        for name in panel.metrics
-    }
-    points = {name: pairs for name, pairs in points.items() if pairs}
-    if not points:
-        return None
+def _draw(panel: Panel, series: dict[str, Points]) -> Curve:
+    points = {name: series[name] for name in panel.metrics if name in series}
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": panel.title}):  # one salt, unique ids
         figure = Figure(figsize=(3.5, 2.3), layout="constrained")
         _plot(figure.add_subplot(), panel, points)
-        without = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", metadata=without, transparent=True)
+        figure.savefig(buffer, format="svg", metadata=NO_METADATA, transparent=True)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")  # without the XML prologue
-    return Curve(panel.title, _words(points), svg)
+    return Curve(panel.title, "; ".join(_words(*item) for item in points.items()), svg)
 
 
 def _plot(axes: Axes, panel: Panel, points: dict[str, Points]) -> None:
     """Plots each metric as one line, told apart by colour and by dashes."""
     for (name, pairs), colour, dashes in zip(points.items(), COLOURS, ("-", "--"), strict=False):
-        marker = "o" if len(pairs) <= FEW else ""
-        label = name.replace("_", " ")
-        (line,) = axes.plot(*zip(*pairs, strict=True), dashes, color=colour, marker=marker, ms=3)
-        line.set(label=label, gid=f"line-{name}")
+        style = {"color": colour, "marker": "o" if len(pairs) <= FEW else "", "markersize": 3}
+        axes.plot(*zip(*pairs, strict=True), dashes, label=name, gid=f"line-{name}", **style)
     axes.set(xlabel="step (updates of the weights)", ylabel=panel.unit)
     axes.ticklabel_format(useOffset=False)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     if len(points) > 1:
         axes.legend(frameon=False)
 
 
-def _words(points: dict[str, Points]) -> str:
-    """Says where each line starts and ends."""
-    parts = []
-    for name, pairs in points.items():
-        (first, start), (last, end) = pairs[0], pairs[-1]
-        words = f"from {start:.4g} at step {first:g} to {end:.4g} at step {last:g}"
-        parts.append(f"{name.replace('_', ' ')} {words}" if len(points) > 1 else words)
-    return "; ".join(parts)
+def _words(name: str, pairs: Points) -> str:
+    (first, start), (last, end) = pairs[0], pairs[-1]
+    return f"{name} from {start:.4g} at step {first:g} to {end:.4g} at step {last:g}"

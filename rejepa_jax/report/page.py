@@ -38,17 +38,18 @@ def write_report(
     """
     stages = {"records": records.manifest}
     stages |= {name: artifacts.load(run / name) for name in STAGES}
-    _check_sources(stages)
+    _check_sources(run, stages)
     path = run / "evaluation" / TABLE
     table = artifacts.read_json(path)
     verdicts = [compare(table, rival, path) for rival in RIVALS]
     bundle = artifacts.read_json(run / "encoders" / table["encoder"] / DESCRIPTION)
+    cells = [name for name, cell in table["rows"][0].items() if isinstance(cell, dict)]
     ranking = gallery.read_ranking(run / "evaluation" / RANKING)
     html = render(
         run=run.resolve().name,
         stages=stages,
         table=table,
-        metrics=_metrics(table),
+        metrics={name: METRICS.get(name, (name, "")) for name in cells},
         judged=JUDGED,
         verdicts=verdicts,
         curves=curves.draw_curves(run / "checkpoints" / LOG),
@@ -60,13 +61,13 @@ def write_report(
     return artifacts.Built({"verdict": verdicts[0], "queries": settings.queries})
 
 
-def _check_sources(stages: dict[str, dict[str, Any]]) -> None:
+def _check_sources(run: pathlib.Path, stages: dict[str, dict[str, Any]]) -> None:
     """Refuses stages of which one was made from another than the one that is there."""
     for name, manifest in stages.items():
         for source, fingerprint in manifest["inputs"].items():
             if source in stages and fingerprint != stages[source]["fingerprint"]:
                 raise DataError(
-                    f"{name}: got one made from {source} {fingerprint[:12]}, expected "
+                    f"{run / name}: got one made from {source} {fingerprint[:12]}, expected "
                     f"{stages[source]['fingerprint'][:12]}, which is there; run {name} again"
                 )
 
@@ -110,14 +111,3 @@ def _lines(table: dict[str, Any], name: str, path: pathlib.Path) -> list[dict[st
 
 def _score(score: dict[str, float]) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
-def _metrics(table: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns the table's metrics in order: title, meaning and the best value."""
-    names = [name for name, cell in table["rows"][0].items() if isinstance(cell, dict)]
-    out = {}
-    for name in names:
-        title, meaning = METRICS.get(name, (name, ""))
-        best = max(line[name]["value"] for line in table["rows"])
-        out[name] = {"title": f"{title} @{table['k']}", "meaning": meaning, "best": best}
-    return out

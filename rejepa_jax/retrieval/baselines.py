@@ -1,22 +1,28 @@
 """Descriptors that anyone has for free: what a trained encoder must beat to mean something."""
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Shaped
-
-from rejepa_jax.data import sensors
+from jaxtyping import Array, Float, Shaped
 
 
+@partial(jax.jit, static_argnames="nodata")
 def image_statistics(
-    image: Shaped[np.ndarray, "b h w c"], sensor: str
-) -> Float[np.ndarray, "b 4*c"]:
-    """Returns mean, standard deviation, minimum and maximum of each band's known pixels."""
-    unknown = sensors.nodata(sensor)
-    pixels = image.astype(np.float64).reshape(len(image), -1, image.shape[-1])
-    hidden = np.zeros(pixels.shape, bool) if unknown is None else pixels == unknown
-    hidden &= ~hidden.all(axis=1, keepdims=True)  # a band without a known pixel stays as it is
-    known = np.ma.masked_array(pixels, hidden)
-    parts = [known.mean(1), known.std(1), known.min(1), known.max(1)]
-    return np.concatenate([np.ma.getdata(part) for part in parts], axis=1)
+    image: Shaped[Array, "b h w c"] | Shaped[np.ndarray, "b h w c"], nodata: float | None
+) -> Float[Array, "b 4*c"]:
+    """Returns mean, standard deviation, minimum and maximum of each band's known pixels.
+
+    Pixels of the value `nodata` are unknown; a band without a known pixel counts as zeros.
+    """
+    pixels = image.astype(jnp.float32)
+    known = jnp.ones(pixels.shape, bool) if nodata is None else pixels != nodata
+    mean = pixels.mean((1, 2), where=known)
+    std = pixels.std((1, 2), where=known)
+    low = pixels.min((1, 2), where=known, initial=jnp.inf)
+    high = pixels.max((1, 2), where=known, initial=-jnp.inf)
+    return jnp.nan_to_num(jnp.concatenate([mean, std, low, high], axis=1), posinf=0, neginf=0)
 
 
 def unit(vectors: Float[np.ndarray, "r d"]) -> Float[np.ndarray, "r d"]:

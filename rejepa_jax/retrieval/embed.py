@@ -35,10 +35,17 @@ def example_batches(
 
 
 def embed_rows(
-    embedder: Embedder, records: RecordSet, rows: np.ndarray, batch_size: int, label: str
+    embedder: Embedder, records: RecordSet, rows: np.ndarray, batch_size: int
+) -> Float[np.ndarray, "r d"]:
+    """Returns the embeddings of the given rows, in their order."""
+    return embed_examples(embedder, records, rows, batch_size)[1]
+
+
+def embed_examples(
+    embedder: Embedder, records: RecordSet, rows: np.ndarray, batch_size: int
 ) -> tuple[list[Example], Float[np.ndarray, "r d"]]:
     """Returns the rows' examples, without their pixels, and their embeddings."""
-    progress = Progress(label, len(rows), "images")
+    progress = Progress(f"embed ({embedder.bundle.name})", len(rows), "images")
     kept, vectors = [], []
     for examples, images in example_batches(records, rows, batch_size):
         vectors.append(embedder(images)[: len(examples)])
@@ -67,8 +74,7 @@ def write_embeddings(
         if path.exists():
             continue
         rows = np.arange(number * PART_ROWS, min((number + 1) * PART_ROWS, total))
-        label = f"embed part {number + 1}/{parts}"
-        examples, vectors = embed_rows(embedder, records, rows, batch_size, label)
+        examples, vectors = embed_examples(embedder, records, rows, batch_size)
         part = make_part(examples, vectors, rows, list(split_of[rows]), embedder, records)
         embeddings.write_part(path, part, footer(embedder))
     return artifacts.Built({"rows": total, "fingerprint": embedder.bundle.fingerprint})

@@ -7,6 +7,7 @@ gallery statistics first.
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,15 @@ from jaxtyping import Bool, Float, Int
 from rejepa_jax import artifacts
 from rejepa_jax.config import Eval
 from rejepa_jax.console import table as lay_out
+from rejepa_jax.data import sensors
 from rejepa_jax.data.pipeline import RecordSet
 from rejepa_jax.retrieval import baselines, exact, metrics
-from rejepa_jax.retrieval.embed import embed_rows, example_batches
-from rejepa_jax.retrieval.encoder import Embedder
+from rejepa_jax.retrieval.embed import example_batches
 from rejepa_jax.types import ConfigError
 
 TABLE = "table.json"
 RANKING = "ranking.npz"
+Rows = Int[np.ndarray, " r"]  # of the records
 SEED = 0  # of the random ranking
 
 
@@ -49,13 +51,16 @@ class Protocol:
 
 
 def evaluate(
-    embedders: dict[str, Embedder],
-    shown: str,
+    encoders: dict[str, Callable[[Rows], Float[np.ndarray, "r d"]]],
+    sensor: str,
     records: RecordSet,
     settings: Eval,
     directory: pathlib.Path,
 ) -> artifacts.Built:
-    """Writes the table of all descriptors, and the ranking of the encoder `shown` for the report."""
+    """Writes the table of all descriptors, and the ranking of the chosen encoder for the report.
+
+    `encoders` gives, by name, what embeds rows of the records.
+    """
     queries, gallery = records.rows(settings.query_split), records.rows(settings.gallery_split)
     if settings.query_split == settings.gallery_split:
         raise ConfigError(
@@ -66,22 +71,21 @@ def evaluate(
     if k < settings.k:
         logging.warning("the gallery has only %d images: metrics are at %d", k, k)
     rows = np.concatenate([queries, gallery])
-    sensor = next(iter(embedders.values())).bundle.sensor
     statistics, labels = _statistics_and_labels(records, rows, sensor, settings.batch_size)
     protocol = Protocol(queries, gallery, labels[: len(queries)], labels[len(queries) :], k)
 
     lines = _reference_lines(protocol)
     lines += _descriptor_lines("image statistics", statistics, protocol)
-    for name, embedder in embedders.items():
-        _, vectors = embed_rows(embedder, records, rows, settings.batch_size, f"evaluate {name}")
+    for name, embed in encoders.items():
+        vectors = embed(rows)
         lines += _descriptor_lines(f"{name} encoder", vectors, protocol)
-        if name == shown:
+        if name == settings.encoder:
             _write_ranking(directory, protocol, vectors)
     content = {
         "k": k,
         "queries": {"split": settings.query_split, "images": len(queries)},
         "gallery": {"split": settings.gallery_split, "images": len(gallery)},
-        "encoder": shown,
+        "encoder": settings.encoder,
         "rows": lines,
     }
     artifacts.write_json(directory / TABLE, content)
@@ -95,7 +99,8 @@ def _statistics_and_labels(
     statistics, labels = [], np.zeros((len(rows), len(records.schema.classes)), bool)
     done = 0
     for examples, images in example_batches(records, rows, batch_size):
-        statistics.append(baselines.image_statistics(images[sensor], sensor)[: len(examples)])
+        measured = np.asarray(baselines.image_statistics(images[sensor], sensors.nodata(sensor)))
+        statistics.append(measured[: len(examples)])
         for place, example in enumerate(examples, done):
             labels[place, list(example.labels)] = True
         done += len(examples)

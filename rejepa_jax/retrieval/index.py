@@ -93,7 +93,7 @@ def build(
     (directory / "index.json").write_text(json.dumps(info, indent=2, sort_keys=True) + "\n")
     logging.info(
         "index: %s %s (asked for: %s), %d rows of %d, recall@10 %.3f against exact search",
-        *(engine, recipe, kind, rows, dim, info["recall_at_10"]),
+        *(engine, recipe or "(brute force)", kind, rows, dim, info["recall_at_10"]),
     )
     return info
 

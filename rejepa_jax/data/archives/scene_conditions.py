@@ -30,7 +30,7 @@ class Conditions:
     from_east: bool  # where the radar looks from
 
 
-def draw_conditions(rng: np.random.Generator, day: float) -> Conditions:
+def draw_conditions(rng: np.random.Generator, day: int) -> Conditions:
     """Draws the circumstances of an acquisition on a day of the year."""
     winter = 0.5 + 0.5 * np.cos(2 * np.pi * (day + 10) / 365)  # 1 at the winter solstice
     return Conditions(

@@ -8,7 +8,7 @@ import datetime
 
 from rejepa_jax.types import ConfigError
 
-_PATCH_METRES = 1200
+PATCH_METRES = 1200
 _TILE_ROWS = 91
 _SPLIT_COLUMNS = {"train": (0, 50), "validation": (52, 70), "test": (72, 90)}
 SPLITS = tuple(_SPLIT_COLUMNS)
@@ -99,8 +99,8 @@ class Place:
     def corner(self) -> tuple[int, int]:
         """Easting and northing of the upper left corner, metres."""
         return (
-            self.tile.left + self.column * _PATCH_METRES,
-            self.tile.top - self.row * _PATCH_METRES,
+            self.tile.left + self.column * PATCH_METRES,
+            self.tile.top - self.row * PATCH_METRES,
         )
 
     @property

@@ -51,7 +51,7 @@ def _light(
     return light.astype(np.float32)
 
 
-def _block_mean(field: Field, factor: int) -> Field:
+def _block_mean(field: Field, factor: int) -> Float[np.ndarray, "_ _"]:
     """Averages squares of `factor` pixels a side."""
     side = field.shape[0] // factor
     return field.reshape(side, factor, side, factor).mean(axis=(1, 3))

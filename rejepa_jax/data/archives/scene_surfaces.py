@@ -32,7 +32,9 @@ def _complex_cultivation(rng: np.random.Generator) -> Surface:
 
 
 def _natural_agriculture(rng: np.random.Generator) -> Surface:
-    fields = draw_fields(rng, (16.0, 34.0), (8.0, 18.0), ("winter_crop", "summer_crop", "grass"), 0.25)
+    fields = draw_fields(
+        rng, (16.0, 34.0), (8.0, 18.0), ("winter_crop", "summer_crop", "grass"), 0.25
+    )
     patches = np.clip(3 * (smooth_noise(rng, 9.0) - 0.25), 0, 1)
     return overgrown(fields, patches, _broad_leaved(rng))
 

@@ -89,7 +89,7 @@ def draw_scene(seed: int, index: int, landscape: str) -> Scene:
     return Scene(class_map, cover, height, smooth_noise(rng, 12.0))
 
 
-def scene_conditions(seed: int, index: int, day: float) -> Conditions:
+def scene_conditions(seed: int, index: int, day: int) -> Conditions:
     """Draws the circumstances under which scene `index` is seen on a day of the year."""
     return draw_conditions(stream(seed, index, Purpose.CONDITIONS), day)
 

@@ -20,7 +20,7 @@ from absl import logging
 
 from rejepa_jax.data.archives import scenes
 from rejepa_jax.data.archives.bigearthnet import CLASSES, FLAGGED, METADATA
-from rejepa_jax.data.archives.scene_places import SPLITS, Place, capacity, place_of
+from rejepa_jax.data.archives.scene_places import PATCH_METRES, SPLITS, Place, capacity, place_of
 from rejepa_jax.types import ConfigError
 
 GENERATOR_VERSION = "1"
@@ -37,7 +37,6 @@ _SCHEMA = pa.schema(
         "contains_cloud_or_shadow": pa.bool_(),
     }
 )
-_PATCH_METRES = 1200
 
 
 def write_archive(
@@ -122,7 +121,8 @@ def _write_patch(
 
 def _write_band(path: pathlib.Path, image: np.ndarray, place: Place) -> None:
     """Writes one band as an uncompressed GeoTIFF over the patch's 1,200 m."""
-    metres = _PATCH_METRES / image.shape[0]
+    left, top = place.corner
+    metres = PATCH_METRES / image.shape[0]
     with rasterio.open(
         path,
         "w",
@@ -132,7 +132,7 @@ def _write_band(path: pathlib.Path, image: np.ndarray, place: Place) -> None:
         count=1,
         dtype=image.dtype.name,
         crs=place.crs,
-        transform=rasterio.transform.from_origin(*place.corner, metres, metres),
+        transform=rasterio.Affine(metres, 0, left, 0, -metres, top),
     ) as dataset:
         dataset.write(image, 1)
 

@@ -1,0 +1,43 @@
+"""Sizes at which a test takes seconds, and parameters without a compiled initialisation."""
+
+import jax
+import numpy as np
+
+from rejepa_jax.config import resolve
+from rejepa_jax.models.arrays import named_arrays, with_arrays
+
+SETTINGS = {
+    "data": {"sensor": "s2", "image_size": 16},
+    "model": {
+        "patch_size": 8,
+        "embed_dim": 16,
+        "depth": 2,
+        "num_heads": 2,
+        "predictor_dim": 8,
+        "predictor_depth": 1,
+        "dtype": "float32",
+    },
+    "mask": {"target_ratio": 0.5},
+    "train": {"batch_size": 8, "steps": 6},
+    "optim": {"warmup_steps": 2},
+}
+
+
+def toy_config(**changes):
+    """A resolved config of 16-pixel images, 4 tokens, 16 features; groups of settings may change."""
+    groups = {name: dict(value) for name, value in SETTINGS.items()}
+    for name, value in changes.items():
+        groups[name] = groups.get(name, {}) | value if isinstance(value, dict) else value
+    return resolve(groups)
+
+
+def filled(make, seed=0):
+    """What `make` returns, with random numbers in every array: biases and norms too."""
+    like = jax.eval_shape(make)
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for name, leaf in named_arrays(like).items():
+        spread = 0.02 if leaf.shape[-1:] == (0,) else 0.3
+        values = rng.normal(float(name.endswith("scale")), spread, leaf.shape)
+        arrays[name] = jax.numpy.asarray(values.astype(leaf.dtype))
+    return with_arrays(like, arrays, "toy")
