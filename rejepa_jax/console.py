@@ -11,7 +11,7 @@ def set_up_logging() -> None:
     """Shows our own messages, and of the libraries beneath us only warnings and errors."""
     logging.set_verbosity(logging.INFO)
     logging.use_absl_handler()
-    handler = logging.get_absl_handler()
+    handler = logging.get_absl_handler().python_handler
     handler.setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(lambda r: r.levelno >= logging.WARNING or "rejepa_jax" in r.pathname)
 

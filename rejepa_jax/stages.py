@@ -23,6 +23,7 @@ from rejepa_jax.config import Config
 from rejepa_jax.data import pipeline
 from rejepa_jax.data.archives import bigearthnet, image_folder, synthetic
 from rejepa_jax.data.archives.files import Archive
+from rejepa_jax.data.prepare import count_workers
 from rejepa_jax.data.prepare import prepare as write_records
 from rejepa_jax.report import page
 from rejepa_jax.retrieval import embeddings, index
@@ -61,11 +62,10 @@ def prepare(config: Config, run: Path) -> None:
 def make_synthetic(config: Config, run: Path) -> dict[str, Any]:
     """Writes the synthetic archive into the run; returns what identifies it."""
     counts = {name: getattr(config.synthetic, name) for name in ("train", "validation", "test")}
+    seed, workers = config.synthetic.seed, count_workers(config.prepare)
 
     def build(partial: Path) -> artifacts.Built:
-        summary = synthetic.write_archive(
-            partial, seed=config.synthetic.seed, counts=counts, workers=config.prepare.workers
-        )
+        summary = synthetic.write_archive(partial, seed=seed, counts=counts, workers=workers)
         return artifacts.Built(summary)
 
     settings = {**dataclasses.asdict(config.synthetic), "version": synthetic.GENERATOR_VERSION}

@@ -1,6 +1,7 @@
 """Sizes at which a test takes seconds, and parameters without a compiled initialisation."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rejepa_jax.config import resolve
@@ -37,7 +38,6 @@ def filled(make, seed=0):
     rng = np.random.default_rng(seed)
     arrays = {}
     for name, leaf in named_arrays(like).items():
-        spread = 0.02 if leaf.shape[-1:] == (0,) else 0.3
-        values = rng.normal(float(name.endswith("scale")), spread, leaf.shape)
-        arrays[name] = jax.numpy.asarray(values.astype(leaf.dtype))
+        values = rng.normal(float(name.endswith("scale")), 0.3, leaf.shape)
+        arrays[name] = jnp.asarray(values.astype(leaf.dtype))
     return with_arrays(like, arrays, "toy")

@@ -58,12 +58,17 @@ def prepare(archive: Archive, directory: pathlib.Path, settings: Prepare) -> art
     waiting = [task for task in tasks if task.path.name not in notes]
     total = len(archive.items)
     progress = Progress("prepare", total, "images", sum(map(_items_in, notes.values())))
-    for task, note in _write_all(waiting, settings.workers or os.cpu_count() or 1):
+    for task, note in _write_all(waiting, count_workers(settings)):
         notes[task.path.name] = note
         _check_bad(directory, notes, settings.max_bad_fraction * total, total)
         progress.update(sum(map(_items_in, notes.values())))
     _write_quarantine(directory, notes)
     return _finish(archive, directory, [(task, notes[task.path.name]) for task in tasks])
+
+
+def count_workers(settings: Prepare) -> int:
+    """Returns how many processes to work with: one a core unless the config says."""
+    return settings.workers or os.cpu_count() or 1
 
 
 def deal_shards(archive: Archive, directory: pathlib.Path, size: int) -> list[ShardTask]:

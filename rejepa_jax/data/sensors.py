@@ -123,12 +123,13 @@ def published_statistics(
         ConfigError: If a band is unknown or nobody has published statistics of it.
     """
     bands = band_specs(sensor, names)
-    if missing := [band.name for band in bands if band.mean is None]:
+    known = [(b.mean, b.std) for b in bands if b.mean is not None and b.std is not None]
+    if len(known) < len(bands):
         raise ConfigError(
-            f"statistics of sensor {sensor!r}: got none published for {', '.join(missing)}, "
-            "expected a mean and a std; give them in the config or measure them on the records"
+            f"statistics of sensor {sensor!r}: got some of {', '.join(names)} unpublished, "
+            "expected a mean and a std of each; measure them on the records instead"
         )
-    return tuple(band.mean for band in bands), tuple(band.std for band in bands)
+    return tuple(mean for mean, _ in known), tuple(std for _, std in known)
 
 
 def picture(image: Shaped[np.ndarray, "h w c"], bands: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:
@@ -160,8 +161,3 @@ def _stretch(
     low, high = np.nanpercentile(colours.astype(np.float64), (2, 98), axis=axis, keepdims=True)
     scaled = (colours - low) / np.where(high > low, high - low, 1)  # a flat image stays dark
     return np.rint(255 * np.clip(np.nan_to_num(scaled), 0, 1)).astype(np.uint8)
-
-
-def nodata(sensor: str) -> float | None:
-    """Gives the value of a pixel without a measurement; None where every value is one."""
-    return SENSORS[sensor].nodata if sensor in SENSORS else None

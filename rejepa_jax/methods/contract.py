@@ -1,6 +1,6 @@
 """What the trainer, the exporter and the evaluator ask of a method; none knows one by name."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Key
 
@@ -8,6 +8,7 @@ from rejepa_jax.models.vit import Encoder
 from rejepa_jax.types import Metrics, Views
 
 
+@runtime_checkable
 class Method(Protocol):
     """A way to train encoders from unlabelled images."""
 

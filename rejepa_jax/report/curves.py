@@ -4,6 +4,7 @@ import dataclasses
 import io
 import math
 import pathlib
+import re
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -13,7 +14,6 @@ from matplotlib.ticker import MaxNLocator
 from rejepa_jax.training.monitor import read_log
 from rejepa_jax.types import DataError
 
-Log = list[dict[str, float]]
 Points = list[tuple[float, float]]  # step and value
 
 
@@ -52,8 +52,8 @@ PANELS = {
     ),
 }
 INK = "#010203"  # stands for the page's text colour, which an SVG cannot know
-COLOURS = ("#3d7fc4", "#c9711a")  # legible on white and on black
-FEW = 40  # points; fewer are marked one by one
+LINES = (("-", "#3d7fc4"), ("--", "#c9711a"))  # legible on white and on black
+GROUP_ID = re.compile(r'(?<=<g) id="(?!line-)[^"]*"')  # the same in every panel, and used by none
 INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 STYLE = {**dict.fromkeys(INKED, INK), "svg.fonttype": "none", "font.size": 9}
@@ -77,15 +77,15 @@ def read_series(path: pathlib.Path) -> dict[str, Points]:
     for line in drop_superseded(read_log(path)):
         for name, value in line.items():
             if name != "step" and math.isfinite(value):
-                series.setdefault(name, []).append((line["step"], value))
+                series.setdefault(name, []).append((float(line["step"]), value))
     if not series:
         raise DataError(f"{path}: got no logged step, expected at least one; run the train stage")
     return series
 
 
-def drop_superseded(log: Log) -> Log:
+def drop_superseded(log: list[dict]) -> list[dict]:
     """Returns the lines that stand: a resumption at an earlier step does later ones again."""
-    kept: Log = []
+    kept = []
     for line in reversed(log):
         if not kept or line["step"] < kept[-1]["step"]:
             kept.append(line)
@@ -93,22 +93,20 @@ def drop_superseded(log: Log) -> Log:
 
 
 def _draw(panel: Panel, series: dict[str, Points]) -> Curve:
-    points = {name: series[name] for name in panel.metrics if name in series}
-    buffer = io.StringIO()
+    points, buffer = {n: series[n] for n in panel.metrics if n in series}, io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": panel.title}):  # one salt, unique ids
         figure = Figure(figsize=(3.5, 2.3), layout="constrained")
         _plot(figure.add_subplot(), panel, points)
         figure.savefig(buffer, format="svg", metadata=NO_METADATA, transparent=True)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")  # without the XML prologue
+    svg = "<svg" + buffer.getvalue().partition("<svg")[2]  # without the XML prologue
+    svg = GROUP_ID.sub("", svg).replace(INK, "currentColor")
     return Curve(panel.title, "; ".join(_words(*item) for item in points.items()), svg)
 
 
 def _plot(axes: Axes, panel: Panel, points: dict[str, Points]) -> None:
-    """Plots each metric as one line, told apart by colour and by dashes."""
-    for (name, pairs), colour, dashes in zip(points.items(), COLOURS, ("-", "--"), strict=False):
-        style = {"color": colour, "marker": "o" if len(pairs) <= FEW else "", "markersize": 3}
-        axes.plot(*zip(*pairs, strict=True), dashes, label=name, gid=f"line-{name}", **style)
+    for (name, pairs), (dashes, colour) in zip(points.items(), LINES, strict=False):
+        (line,) = axes.plot(*zip(*pairs, strict=True), dashes, color=colour)
+        line.set(label=name, gid=f"line-{name}", marker="o" if len(pairs) < 40 else "", ms=3)
     axes.set(xlabel="step (updates of the weights)", ylabel=panel.unit)
     axes.ticklabel_format(useOffset=False)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

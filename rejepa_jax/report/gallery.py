@@ -74,7 +74,7 @@ def show_answers(ranking: Ranking, records: RecordSet, sensor: str, wanted: int)
     """Returns `wanted` of the queries, evenly spread over their list, with all their hits."""
     answers = []
     for place in spread(len(ranking.queries), wanted):
-        rows = [ranking.queries[place], *ranking.hits[place]]
+        rows = np.append(ranking.queries[place], ranking.hits[place])
         query, *found = records.read_examples(rows)
         pictures = [_picture(example, records, sensor) for example in (query, *found)]
         hits = tuple(

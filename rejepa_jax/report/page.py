@@ -58,7 +58,7 @@ def write_report(
         records=records,
     )
     (directory / PAGE).write_text(html, encoding="utf-8")
-    return artifacts.Built({"verdict": verdicts[0], "queries": settings.queries})
+    return artifacts.Built({"verdict": verdicts[0]})
 
 
 def _check_sources(run: pathlib.Path, stages: dict[str, dict[str, Any]]) -> None:

@@ -42,6 +42,7 @@ class Checkpoints:
         if step is None:
             return None
         where = self._directory / str(step)
+        _check_arrays(where, like)
         saved = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -75,9 +76,16 @@ def restore_state(directory: pathlib.Path, like: TrainState) -> TrainState:
         step = manager.latest_step()
         if step is None:
             raise FileNotFoundError(f"{directory} holds no checkpoint; run the train stage again")
+        _check_arrays(directory / str(step), like)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(nested(named_arrays(like))))
         saved = manager.restore(step, args=args)
     return with_arrays(like, flat(saved["state"]), str(directory / str(step)))
+
+
+def _check_arrays(where: pathlib.Path, like: TrainState) -> None:
+    """Compares what was saved with `like` before it is read: Orbax casts, and names no array."""
+    saved = ocp.StandardCheckpointHandler().metadata((where / "state").absolute())
+    with_arrays(like, flat(saved.tree), str(where))
 
 
 def nested(arrays: dict[str, Any]) -> dict[str, Any]:

@@ -24,12 +24,13 @@ class Monitor:
         """Records the metrics after `step` steps.
 
         Raises:
-            FloatingPointError: the loss is no longer a finite number.
+            FloatingPointError: a metric, such as the loss, is no longer a finite number.
         """
         values = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(values["loss"]):
+        wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+        if wrong:  # the gradient tells a step before the loss does
             raise FloatingPointError(
-                f"the loss is {values['loss']} after step {step}; earlier checkpoints are kept. "
+                f"{', '.join(wrong)} after step {step}; earlier checkpoints are kept. "
                 "Lower optim.peak_lr or lengthen optim.warmup_steps, and give another --workdir"
             )
         with self._path.open("a") as file:
@@ -38,7 +39,7 @@ class Monitor:
         self._progress.update(step * self._batch_size, note)
 
 
-def read_log(path: pathlib.Path) -> list[dict[str, float]]:
+def read_log(path: pathlib.Path) -> list[dict[str, int | float]]:
     """Returns the logged lines; a last line cut short by an interruption is left out."""
     if not path.exists():
         return []

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
 
 from rejepa_jax.methods.contract import Method
 from rejepa_jax.training import sharding
@@ -18,7 +17,7 @@ from rejepa_jax.training import sharding
 class TrainState:
     """Step counter, trained parameters, their slow average where the method has one, moments."""
 
-    step: Int[Array, ""]
+    step: Any  # int32 []; trees of shapes, places and flags are made of this class too
     params: Any
     average: Any
     opt_state: optax.OptState

@@ -49,6 +49,6 @@ def train_step(state: TrainState, batch: Batch, update: Update) -> tuple[TrainSt
         "learning_rate": schedules.learning_rate(state.step),
         "weight_decay": schedules.weight_decay(state.step),
         "ema_momentum": momentum,
-        "gradient_norm": optax.global_norm(grads),
+        "gradient_norm": optax.tree.norm(grads),
     }
     return TrainState(state.step + 1, params, average, opt_state), metrics

@@ -27,7 +27,7 @@ METADATA = "metadata.parquet"
 FLAGGED = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
 SELECTIONS = {"clean": (METADATA,), "all": (METADATA, FLAGGED), "ben14k": (METADATA,)}
 SPLITS = ("train", "validation", "test")
-SIZE = 120  # pixels of 10 m
+SIZE = 120  # pixels a side on the grid of the records, 10 m
 CLASSES = (
     "Agro-forestry areas",
     "Arable land",
@@ -55,10 +55,10 @@ SCHEMA = Schema(
     sensors={k: Sensor(SENSORS[k].band_names, SENSORS[k].dtype, SIZE, SIZE) for k in _FOLDERS},
     classes=CLASSES,
 )
+_PIXELS: dict[float | None, int] = {10.0: SIZE, 20.0: 60, 60.0: 20}  # by sampling distance in m
 _COLUMNS = ("patch_id", "labels", "split", "country", "s1_name")
 _PATCH_ID = re.compile(r"S2[A-Z]_MSIL2A_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)_\w+", re.ASCII)
 _S1_NAME = re.compile(r"S1[A-Z]_\w+", re.ASCII)
-_BAND_FILE = re.compile(r"_([A-Z0-9]+)\.tif$")
 
 
 def open_archive(path: str | os.PathLike[str], selection: str = "clean") -> Archive:
@@ -116,19 +116,19 @@ def read_patch(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarray, "h 
 
     Raises a DataError if a band is missing, there twice or damaged.
     """
-    files = ArchiveFiles(path)
     sensor_of = {band: key for key, sensor in SCHEMA.sensors.items() for band in sensor.bands}
-    matches = filter(None, map(_BAND_FILE.search, files.names()))
-    found = [(match[1], match.string) for match in matches if match[1] in sensor_of]
+    names = sorted(file.name for file in pathlib.Path(path).glob("*_*.tif"))
+    found = [(b, name) for name in names if (b := name[:-4].rsplit("_", 1)[1]) in sensor_of]
     keys = sorted({sensor_of[band] for band, _ in found})
     expected = [band for band, key in sensor_of.items() if key in keys]
     if not found or sorted(band for band, _ in found) != sorted(expected):
         raise DataError(
-            f"patch {files.path}: got files for {[band for band, _ in found]}, expected one for "
-            f"each of {expected or list(sensor_of)}, as ..._B02.tif; give one complete patch"
+            f"patch {path}: got files for {[band for band, _ in found]}, expected one for each of "
+            f"{expected or list(sensor_of)}, as ..._B02.tif; give the folder of one whole patch"
         )
-    names = {key: {b: dict(found)[b] for b in SCHEMA.sensors[key].bands} for key in keys}
-    return {key: _stack(_read_bands(files, key, names[key])) for key in keys}
+    files, name_of = ArchiveFiles(path), dict(found)
+    chosen = {key: {b: name_of[b] for b in SCHEMA.sensors[key].bands} for key in keys}
+    return {key: _stack(_read_bands(files, key, chosen[key])) for key in keys}
 
 
 def _is_ben14k(row: dict[str, Any]) -> bool:
@@ -184,7 +184,7 @@ def _read_bands(files: ArchiveFiles, key: str, names: dict[str, str]) -> dict[st
     """Reads one file a band; each has to be as published, and without NaN."""
     bands = {}
     for spec in band_specs(key, tuple(names)):
-        name, size = names[spec.name], round(SIZE * 10 / spec.gsd_m)
+        name, size = names[spec.name], _PIXELS[spec.gsd_m]
         raster = bands[spec.name] = rasters.read_raster(files.read(name), name)
         got, dtype = raster.array, SENSORS[key].dtype
         bad = np.size(got) - np.isfinite(got).sum()

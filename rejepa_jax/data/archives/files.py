@@ -66,10 +66,7 @@ class ArchiveFiles:
             raise _refusal(self.path, name, repr(error), "a readable file", "restore it") from error
 
     def identity(self) -> dict[str, str | int]:
-        """Gives what changes when the archive does, without reading it.
-
-        A folder's time only tells of what came or went directly in it.
-        """
+        """Gives what changes when the archive does; of a folder, what lies directly in it."""
         status = self.path.stat()
         identity = {"name": self.path.absolute().name, "mtime_ns": status.st_mtime_ns}
         return identity if self._members is None else {**identity, "size": status.st_size}
@@ -173,7 +170,8 @@ def _list_members(path: pathlib.Path) -> dict[str, _TarMember | _ZipMember]:
 def _list_tar(path: pathlib.Path) -> Iterator[tuple[str, _TarMember]]:
     with tarfile.open(path, "r:") as tar:
         while (member := tar.next()) is not None:
-            tar.members.clear()  # it keeps a kilobyte for each, and there can be eight million
+            # It keeps a kilobyte for each, and there can be eight million.
+            tar.members.clear()  # pyrefly: ignore[missing-attribute]
             if member.issparse():
                 raise _refusal(path, member.name, "a sparse file", "a plain one")
             if member.isreg():

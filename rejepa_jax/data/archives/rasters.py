@@ -11,7 +11,7 @@ import rasterio
 import rasterio.warp
 from jaxtyping import Shaped
 from PIL import Image
-from rasterio._err import CPLE_BaseError  # raised by rasterio.warp, but not exported
+from rasterio._err import CPLE_BaseError  # pyrefly: ignore[missing-import]
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from rejepa_jax.types import DataError
@@ -106,7 +106,7 @@ def footprint(crs: str, transform: tuple[float, ...], height: int, width: int) -
         longitudes, latitudes = rasterio.warp.transform(
             crs, "OGC:CRS84", a * columns + b * rows + c, d * columns + e * rows + f
         )
-    except (CRSError, CPLE_BaseError):
+    except (CRSError, CPLE_BaseError):  # the second is raised, but not exported
         return b""
     points = np.stack([np.unwrap(longitudes, period=360), latitudes], axis=-1)
     if not np.isfinite(points).all():

@@ -44,7 +44,7 @@ def draw_fields(
 def overgrown(surface: Surface, mask: Field, growth: Surface) -> Surface:
     """Puts `growth` on top of `surface` where `mask` (0 to 1) says."""
     (below, low), (above, high) = surface, growth
-    mixture = {
+    mixture: Mixture = {
         name: below.get(name, 0.0) * (1 - mask) + above.get(name, 0.0) * mask
         for name in below | above
     }

@@ -18,7 +18,8 @@ from rejepa_jax.data.archives.scene_patterns import (
 from rejepa_jax.data.sensors import SENSORS
 
 _S1, _S2 = SENSORS["s1"].bands, SENSORS["s2"].bands
-_WAVELENGTHS = np.array([band.wavelength_nm for band in _S2]) / 1000
+_FACTORS = (np.array([band.gsd_m for band in _S2]) / 10).astype(int).tolist()  # from 10 m
+_WAVELENGTHS = np.array([band.wavelength_nm for band in _S2]) / 1000  # micrometres
 _TURBID = np.array([8, 9, 12, 12, 11, 8, 7.5, 7, 6, 5.5, 2.5, 1.5]) / 100
 _WATERS = [MATERIAL_INDEX[name] for name in ("water", "sea")]
 _MOIST = [
@@ -70,7 +71,7 @@ def render_s2(
     for index, band in enumerate(_S2):
         ground = (table[:, index] @ flat).reshape(SIZE, SIZE) * light
         veil = 1 - np.exp(-np.float32(thickness[index]) * haze)
-        image = _block_mean(ground + (0.45 - ground) * 0.6 * veil, round(band.gsd_m / 10))
+        image = _block_mean(ground + (0.45 - ground) * 0.6 * veil, _FACTORS[index])
         noise = rng.standard_normal(image.shape, dtype=np.float32)
         image = image * 10_000 + noise * np.float32(conditions.noise * 10_000)
         images[band.name] = np.clip(np.rint(image), 1, 20_000).astype(np.uint16)

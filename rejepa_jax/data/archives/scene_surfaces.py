@@ -32,9 +32,8 @@ def _complex_cultivation(rng: np.random.Generator) -> Surface:
 
 
 def _natural_agriculture(rng: np.random.Generator) -> Surface:
-    fields = draw_fields(
-        rng, (16.0, 34.0), (8.0, 18.0), ("winter_crop", "summer_crop", "grass"), 0.25
-    )
+    crops = ("winter_crop", "summer_crop", "grass")
+    fields = draw_fields(rng, (16.0, 34.0), (8.0, 18.0), crops, 0.25)
     patches = np.clip(3 * (smooth_noise(rng, 9.0) - 0.25), 0, 1)
     return overgrown(fields, patches, _broad_leaved(rng))
 
@@ -89,8 +88,7 @@ def _transitional(rng: np.random.Generator) -> Surface:
     scrub = np.clip(0.35 + 0.25 * smooth_noise(rng, 7.0), 0, 1)
     crown = trees(rng, rng.uniform(3.5, 5), 0.85, 0.5) * (smooth_noise(rng, 14.0) > -0.7)
     ground: Surface = ({"shrub": scrub, "grass": 0.9 * (1 - scrub)}, FLAT)
-    kind = rng.choice(["broadleaf", "conifer"])
-    return overgrown(ground, crown, ({kind: 1.0}, 1.3 * crown))
+    return overgrown(ground, crown, ({rng.choice(["broadleaf", "conifer"]): 1.0}, 1.3 * crown))
 
 
 def _moors(rng: np.random.Generator) -> Surface:

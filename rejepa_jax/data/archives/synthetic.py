@@ -42,7 +42,7 @@ _SCHEMA = pa.schema(
 def write_archive(
     directory: pathlib.Path, *, seed: int, counts: dict[str, int], workers: int
 ) -> dict:
-    """Writes an archive into a new or empty directory; the metadata is written last.
+    """Writes an archive into a directory, over what an interrupted call left; metadata comes last.
 
     Args:
         directory: the archive's root.
@@ -54,7 +54,7 @@ def write_archive(
         A summary: `name`, `version`, `seed`, `counts`, and `labels`, the number of patches that
         each class occurs in.
     """
-    _check(directory, seed, counts, workers)
+    _check(seed, counts, workers)
     directory.mkdir(parents=True, exist_ok=True)
     places = [(split, number) for split in SPLITS for number in range(counts.get(split, 0))]
     splits, numbers = zip(*places, strict=True)
@@ -69,7 +69,7 @@ def write_archive(
     return _write_metadata(directory, rows, seed, counts)
 
 
-def _check(directory: pathlib.Path, seed: int, counts: dict[str, int], workers: int) -> None:
+def _check(seed: int, counts: dict[str, int], workers: int) -> None:
     """Refuses what cannot be written, before anything is."""
     for split, count in counts.items():
         if split not in SPLITS or not 0 <= count <= capacity(split):
@@ -83,11 +83,6 @@ def _check(directory: pathlib.Path, seed: int, counts: dict[str, int], workers: 
         raise ConfigError(
             f"synthetic archive: got seed {seed} and {workers} workers, expected a seed of at "
             "least 0 and at least 1 worker; change them"
-        )
-    if directory.exists() and any(directory.iterdir()):
-        raise ConfigError(
-            f"synthetic archive: got {directory}, which is not empty, expected a new directory; "
-            "remove it or choose another"
         )
 
 

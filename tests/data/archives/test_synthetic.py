@@ -141,8 +141,3 @@ def test_what_cannot_be_written_is_refused(tmp_path, change, match):
     with pytest.raises(ConfigError, match=match):
         synthetic.write_archive(tmp_path / "new", **arguments)
     assert not (tmp_path / "new").exists()
-
-
-def test_a_used_directory_is_refused(archive):
-    with pytest.raises(ConfigError, match="not empty"):
-        synthetic.write_archive(archive[0], seed=5, counts=COUNTS, workers=1)

@@ -1,0 +1,138 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rejepa_jax.methods import losses
+
+rng = np.random.default_rng(4)
+FEATURES = rng.normal(0.3, 0.8, (12, 20)) @ rng.normal(0, 0.5, (20, 20))  # correlated
+OTHER = rng.normal(size=(12, 20))
+GROUPS = rng.normal(1, 2, (3, 2, 5, 7)), rng.normal(0, 1, (3, 2, 5, 7))
+
+
+def single(array):
+    return jnp.asarray(array, jnp.float32)
+
+
+def test_prediction_is_the_mean_squared_error():
+    predicted, target = GROUPS
+    total = 0.0
+    for image in range(3):
+        for group in range(2):
+            for token in range(5):
+                total += ((predicted[image, group, token] - target[image, group, token]) ** 2).sum()
+    loss = jax.jit(losses.prediction_loss)(single(predicted), single(target))
+    assert float(loss) == pytest.approx(total / (3 * 2 * 5 * 7), rel=1e-5)
+
+
+def test_prediction_by_hand():
+    predicted, target = jnp.zeros((1, 1, 2, 2)), jnp.array([[[[1.0, 2.0], [3.0, 0.0]]]])
+    assert float(losses.prediction_loss(predicted, target)) == 14 / 4
+
+
+def test_targets_get_zero_mean_and_unit_variance_over_features():
+    tokens = rng.normal(3, 5, (2, 4, 16))
+    mean = tokens.mean(-1, keepdims=True)
+    variance = ((tokens - mean) ** 2).mean(-1, keepdims=True)
+    expected = (tokens - mean) / np.sqrt(variance + 1e-5)
+    got = jax.jit(losses.normalise_targets)(single(tokens))
+    np.testing.assert_allclose(got, expected, atol=2e-6)
+
+
+def test_epsilon_of_the_target_norm_shows_on_faint_tokens():
+    # Variance 1e-6 beside epsilon 1e-5: 0.001 / sqrt(1.1e-5).
+    tokens = jnp.array([[[0.001, -0.001]]])
+    got = losses.normalise_targets(tokens)
+    np.testing.assert_allclose(got[0, 0], [0.30151134, -0.30151134], rtol=1e-5)
+
+
+def test_constant_target_token_becomes_zero():
+    np.testing.assert_array_equal(losses.normalise_targets(jnp.full((1, 2, 8), 5.0)), 0)
+
+
+def test_spread_is_the_unbiased_deviation_of_the_batch():
+    expected = np.sqrt(FEATURES.var(axis=0, ddof=1) + 1e-4)
+    np.testing.assert_allclose(losses.feature_std(single(FEATURES), 1e-4), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("target", [0.5, 1.0, 3.0])
+def test_variance_is_the_mean_hinge(target):
+    total = 0.0
+    for column in FEATURES.T:
+        spread = np.sqrt(((column - column.mean()) ** 2).sum() / (len(column) - 1) + 1e-4)
+        total += max(0.0, target - spread)
+    loss = jax.jit(losses.variance_loss, static_argnums=(1, 2))(single(FEATURES), target, 1e-4)
+    assert float(loss) == pytest.approx(total / 20, rel=1e-5, abs=1e-7)
+
+
+def test_variance_of_collapsed_features():
+    # sqrt(0 + 1e-4) = 0.01 short of 1.
+    loss = losses.variance_loss(jnp.ones((6, 5)), 1.0, 1e-4)
+    assert float(loss) == pytest.approx(0.99, abs=1e-7)
+
+
+def test_variance_is_zero_once_every_feature_is_spread():
+    assert float(losses.variance_loss(single(100 * OTHER), 1.0, 1e-4)) == 0
+
+
+def test_gradient_of_the_variance_is_finite_at_collapse():
+    gradient = jax.grad(lambda x: losses.variance_loss(x, 1.0, 1e-4))(jnp.ones((6, 5)))
+    assert np.isfinite(gradient).all()
+
+
+def test_covariance_is_the_sum_of_squares_off_the_diagonal():
+    d = FEATURES.shape[1]
+    total = 0.0
+    for i in range(d):
+        for j in range(d):
+            if i != j:
+                a, b = (FEATURES[:, k] - FEATURES[:, k].mean() for k in (i, j))
+                total += ((a * b).sum() / (len(FEATURES) - 1)) ** 2
+    loss = jax.jit(losses.covariance_loss)(single(FEATURES))
+    assert float(loss) == pytest.approx(total / d, rel=1e-5)
+
+
+def test_covariance_of_two_equal_features_by_hand():
+    # Both have variance 2 and covariance 2: (2² + 2²) / 2 features.
+    features = jnp.array([[1.0, 1.0], [-1.0, -1.0]])
+    assert float(losses.covariance_loss(features)) == pytest.approx(4)
+
+
+def test_covariance_of_uncorrelated_features_is_zero():
+    features = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    assert float(losses.covariance_loss(features)) == 0
+
+
+def test_covariance_of_collapsed_features_is_zero():
+    assert float(losses.covariance_loss(jnp.full((6, 5), 0.7))) == 0
+
+
+def test_covariance_is_blind_to_the_mean():
+    shifted = losses.covariance_loss(single(FEATURES + 10))
+    assert float(shifted) == pytest.approx(float(losses.covariance_loss(single(FEATURES))), rel=1e-4)
+
+
+def test_invariance_is_the_mean_squared_difference():
+    total = sum(((a - b) ** 2).sum() for a, b in zip(FEATURES, OTHER, strict=True))
+    loss = jax.jit(losses.invariance_loss)(single(FEATURES), single(OTHER))
+    assert float(loss) == pytest.approx(total / FEATURES.size, rel=1e-5)
+
+
+def test_invariance_of_a_pair_with_itself_is_zero():
+    assert float(losses.invariance_loss(single(OTHER), single(OTHER))) == 0
+
+
+@pytest.mark.parametrize("term", ["variance", "covariance", "prediction", "invariance"])
+def test_bfloat16_features_are_summed_in_float32(term):
+    first, second = (jnp.asarray(x, jnp.bfloat16) for x in (FEATURES, OTHER))
+    call = {
+        "variance": lambda a, _: losses.variance_loss(a, 5.0, 1e-4),
+        "covariance": lambda a, _: losses.covariance_loss(a),
+        "prediction": lambda a, b: losses.prediction_loss(a[:, None, None], b[:, None, None]),
+        "invariance": losses.invariance_loss,
+    }[term]
+    wide = call(first.astype(jnp.float32), second.astype(jnp.float32))
+    got = call(first, second)
+    assert got.dtype == jnp.float32
+    assert float(got) == float(wide)

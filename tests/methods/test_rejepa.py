@@ -1,0 +1,156 @@
+"""The objective beside a numpy derivation from the encoder's and the predictor's own outputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import filled, toy_config
+
+from rejepa_jax.config import resolve
+from rejepa_jax.methods.build import build_method
+from rejepa_jax.methods.masking import sample_masks
+from rejepa_jax.models.arrays import count_parameters, named_arrays
+
+CHOICES = ("none", "pred_target", "two_view")
+WEIGHTS = {
+    "weight": 0.01,
+    "std_target": 1.2,
+    "variance_weight": 7.0,
+    "covariance_weight": 3.0,
+    "invariance_weight": 5.0,
+}
+IMAGES = np.random.default_rng(5).normal(size=(12, 16, 16, 3)).astype(np.float32)
+
+
+def method_of(invariance):
+    return build_method(toy_config(vicreg=WEIGHTS | {"invariance": invariance}), bands=3)
+
+
+def views_of(method):
+    """The same twelve images, or six in two views."""
+    return tuple({"s2": jnp.asarray(part)} for part in np.split(IMAGES, method.views))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return filled(lambda: method_of("none").init(jax.random.key(0)), seed=1)
+
+
+@pytest.fixture(scope="module")
+def average():
+    return filled(lambda: method_of("none").init(jax.random.key(0)), seed=2)["context_encoder"]
+
+
+@pytest.fixture(scope="module", params=CHOICES)
+def computed(request, params, average):
+    """The choice, its metrics and the numpy derivation of each."""
+    method, key = method_of(request.param), jax.random.key(3)
+    loss, metrics = jax.jit(method.loss)(params, average, views_of(method), key)
+    assert float(loss) == float(metrics["loss"])
+    return request.param, metrics, derive(request.param, method.views, params, average, key)
+
+
+@jax.jit
+def outputs(params, average, key):
+    """What the networks give, which tests of their own compare with numpy."""
+    masks = sample_masks(key, 12, 4, 0.5)
+    context = params["context_encoder"](jnp.asarray(IMAGES), masks["context"])
+    predicted = params["predictor"](context, masks)[:, 0]
+    return context, predicted, average(jnp.asarray(IMAGES)), masks["target"][:, 0]
+
+
+def derive(invariance, views, params, average, key):
+    """Recombines the parts by hand, in float64."""
+    *tokens, indices = outputs(params, average, key)
+    context, predicted, full = (np.asarray(array, np.float64) for array in tokens)
+    centred = full - full.mean(-1, keepdims=True)
+    normal = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+    target = np.stack([rows[i] for rows, i in zip(normal, np.asarray(indices), strict=True)])
+
+    pooled = np.split(context.mean(1), views)
+    variances = [np.maximum(1.2 - np.sqrt(p.var(0, ddof=1) + 1e-4), 0).mean() for p in pooled]
+    covariances = []
+    for p in pooled:
+        matrix = np.cov(p.T)
+        covariances.append(((matrix**2).sum() - (np.diag(matrix) ** 2).sum()) / p.shape[1])
+    out = {
+        "prediction_loss": ((predicted - target) ** 2).mean(),
+        "variance_loss": np.mean(variances),
+        "covariance_loss": np.mean(covariances),
+        "invariance_loss": {
+            "none": 0.0,
+            "pred_target": ((predicted.mean(1) - target.mean(1)) ** 2).mean(),
+            "two_view": ((pooled[0] - pooled[-1]) ** 2).mean(),
+        }[invariance],
+        "context_std": pooled[0].std(0, ddof=1).mean(),
+    }
+    out["vicreg_loss"] = (
+        7 * out["variance_loss"] + 3 * out["covariance_loss"] + 5 * out["invariance_loss"]
+    )
+    out["loss"] = out["prediction_loss"] + 0.01 * out["vicreg_loss"]
+    return out
+
+
+def test_every_part_and_the_total_equal_the_derivation(computed):
+    _, metrics, expected = computed
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(metrics[name]) == pytest.approx(value, rel=2e-5, abs=1e-7), name
+
+
+def test_no_part_is_trivially_zero(computed):
+    invariance, _, expected = computed
+    parts = {name for name, value in expected.items() if abs(value) < 1e-3}
+    assert parts == ({"invariance_loss"} if invariance == "none" else set())
+
+
+def test_only_the_two_view_term_asks_for_two_views():
+    assert [method_of(choice).views for choice in CHOICES] == [1, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def gradients():
+    """Gradients of one objective, of parameters and target encoder."""
+    method, key = method_of("pred_target"), jax.random.key(3)
+    loss = lambda *trees: method.loss(*trees, views_of(method), key)[0]  # noqa: E731
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))
+
+
+def test_no_gradient_reaches_the_target_encoder(params, average, gradients):
+    for name, leaf in named_arrays(gradients(params, average)[1]).items():
+        np.testing.assert_array_equal(leaf, 0, name)
+
+
+def test_every_trained_array_gets_a_gradient(params, average, gradients):
+    for name, leaf in named_arrays(gradients(params, average)[0]).items():
+        assert np.abs(leaf).max() > 0, name
+
+
+def test_gradient_is_finite_when_all_features_have_collapsed(params, average, gradients):
+    constant = jax.tree.map(jnp.zeros_like, params)
+    for name, leaf in named_arrays(gradients(constant, average)[0]).items():
+        assert np.isfinite(leaf).all(), name
+
+
+def test_without_weight_only_the_prediction_counts(params, average):
+    method = build_method(toy_config(vicreg=WEIGHTS | {"weight": 0.0}), bands=3)
+    loss, metrics = jax.jit(method.loss)(params, average, views_of(method), jax.random.key(3))
+    assert float(loss) == float(metrics["prediction_loss"])
+    assert float(metrics["vicreg_loss"]) > 0  # still watched
+
+
+def test_encoders_and_average_are_the_parts_they_are_named_after(params, average):
+    method = method_of("none")
+    assert method.averaged(params) is params["context_encoder"]
+    encoders = method.encoders(params, average)
+    assert encoders == {"target": average, "context": params["context_encoder"]}
+
+
+def test_parameters_of_the_paper():
+    # 224 pixels, 12 bands, ViT-B/16, predictor of 12 layers; fixed tables counted as the paper does.
+    method = build_method(resolve({}), bands=12)
+    params = jax.eval_shape(lambda: method.init(jax.random.key(0)))
+    encoder = count_parameters(params["context_encoder"]) + 196 * 768
+    predictor = count_parameters(params["predictor"]) + 196 * 384
+    assert (encoder, predictor) == (87_566_592, 21_960_960)
+    assert 2 * encoder + predictor == 197_094_144

@@ -1,0 +1,178 @@
+"""A finished run in miniature, with every artefact that the page reads."""
+
+import html.parser
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from rejepa_jax import artifacts
+from rejepa_jax.data import examples, pipeline, tfrecord
+
+CLASSES = ("<script>alert(1)</script>", "Fields & 'meadows'", 'Water "body"')
+LABELS = {  # of the records in row order
+    "gallery": [(0,), (1,), (2,), (0, 1), ()],
+    "query": [(0, 1), (2,), ()],
+}
+CORNERS = np.stack(np.meshgrid([0, 255], [0, 255], [0, 255], indexing="ij"), -1)
+COLOURS = CORNERS.reshape(8, 3).astype(np.uint8)  # each record is one flat colour of its own
+QUERIES = np.array([5, 6, 7])
+HITS = np.array([[3, 0, 2, 4], [0, 2, 1, 3], [4, 1, 0, 2]])
+SCORES = np.array([[0.9, 0.8, 0.7, -0.25], [0.5, 0.4, 0.3, 0.2], [0.6, 0.5, 0.4, 0.3]], np.float32)
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+SETTINGS = {"method": "rejepa", "seed": 7, "data": {"bands": [], "sensor": "rgb"}}
+
+
+def example_id(row):
+    """The id of a record: markup if nobody escapes it."""
+    return f'<b id="r{row}">&amp;{row}.jpg'
+
+
+def make_example(row, labels):
+    image = np.broadcast_to(COLOURS[row], (8, 8, 3)).copy()
+    return examples.Example(example_id(row), {"rgb": image}, labels, f"archive/{row}.jpg")
+
+
+def write_records(directory):
+    schema = examples.Schema(
+        "tiny", {"rgb": examples.Sensor(("red", "green", "blue"), "uint8", 8, 8)}, CLASSES
+    )
+    splits, row = {}, 0
+    for split, labels in LABELS.items():
+        made = [make_example(row + place, one) for place, one in enumerate(labels)]
+        tfrecord.write_shard(directory / split, (examples.encode(e, schema) for e in made))
+        shard = {"file": split, "records": len(made)}
+        splits[split] = {"records": len(made), "shards": [shard]}
+        row += len(made)
+    artifacts.write_json(directory / "schema.json", schema.to_json())
+    return artifacts.Built({"splits": splits, "quarantined": 17})
+
+
+def score(value, margin=0.04):
+    return {"value": value, "low": value - margin, "high": value + margin}
+
+
+def table_line(descriptor, form, value):
+    names = ("f1_micro_sets", "f1_pair_mean", "precision_at_k")
+    scores = {name: score(value - 0.01 * place) for place, name in enumerate(names)}
+    return {"descriptor": descriptor, "form": form, **scores}
+
+
+def make_table(target=0.61234, statistics=0.52):
+    return {
+        "k": 4,
+        "queries": {"split": "query", "images": 3},
+        "gallery": {"split": "gallery", "images": 5},
+        "encoder": "target",
+        "rows": [
+            table_line("random ranking", "", 0.3),
+            table_line("image statistics", "plain", statistics - 0.1),
+            table_line("image statistics", "z-scored", statistics),
+            table_line("target encoder", "plain", target),
+            table_line("target encoder", "z-scored", 0.1),
+            table_line("untrained encoder", "plain", 0.4),
+        ],
+    }
+
+
+def log_line(step):
+    losses = {"loss": 1 / step, "prediction_loss": 0.5 / step, '<b id="metric">': 1.0}
+    return {"step": step, **losses, "ema_momentum": 0.99}
+
+
+def write_evaluation(directory, table):
+    artifacts.write_json(directory / "table.json", table)
+    np.savez(directory / "ranking.npz", queries=QUERIES, hits=HITS, scores=SCORES)
+    return artifacts.Built({"table": table})
+
+
+def write_file(name, text, info):
+    def build(directory):
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(text)
+        return artifacts.Built(info)
+
+    return build
+
+
+def make_run(run: pathlib.Path, table, layout) -> pathlib.Path:
+    """Writes every stage of a run, each from the one before it."""
+
+    def stage(name, settings, sources, build):
+        inputs = {source: artifacts.load(run / source)["fingerprint"] for source in sources}
+        artifacts.run_stage(run / name, settings, inputs, build)
+
+    log = "".join(json.dumps(log_line(step)) + "\n" for step in (1, 2, 4))
+    facts = {"kind": "exact", "rows": 8, "dim": 32, "recall_at_10": 0.98765}
+    bundle = json.dumps({"sensor": "rgb"})
+    stage("records", {"layout": layout}, (), write_records)
+    stage(
+        "checkpoints",
+        SETTINGS,
+        ("records",),
+        write_file("metrics.jsonl", log, {"steps": 4, "images": 16000, "final": {}}),
+    )
+    stage("encoders", {}, ("checkpoints",), write_file("target/bundle.json", bundle, {}))
+    stage("embeddings", {}, ("encoders", "records"), write_file("part", "x", {}))
+    stage("index", {}, ("embeddings",), write_file("index.json", "{}", facts))
+    stage(
+        "evaluation", {}, ("encoders", "records"), lambda partial: write_evaluation(partial, table)
+    )
+    return run
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page as (tag, attributes, text within), in the order of their start."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self._open = [], []
+        self.feed(text)
+        assert not self._open, "an element is left open"
+
+    def handle_starttag(self, tag, attrs):
+        element = [tag, dict(attrs), ""]
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append([tag, dict(attrs), ""])
+
+    def handle_endtag(self, tag):
+        assert self._open.pop()[0] == tag, "elements overlap"
+
+    def handle_data(self, data):
+        for element in self._open:
+            element[2] += data
+
+    def all(self, tag, css=None):
+        """Elements of a tag, and of a class."""
+        return [
+            (attributes, " ".join(text.split()))
+            for name, attributes, text in self.elements
+            if name == tag and (css is None or css in (attributes.get("class") or "").split())
+        ]
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes a run of the given table, or of the usual one."""
+
+    def make(layout="image_folder", **values):
+        return make_run(tmp_path / "run <&>", make_table(**values), layout)
+
+    return make
+
+
+@pytest.fixture
+def records(make):
+    """The records of the usual run."""
+    return pipeline.open_records(make() / "records")
+
+
+@pytest.fixture
+def parse():
+    """Reads a page into its elements."""
+    return Page

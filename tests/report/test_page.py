@@ -1,0 +1,199 @@
+import json
+import re
+
+import pytest
+
+from rejepa_jax import artifacts
+from rejepa_jax.config import Report
+from rejepa_jax.data import pipeline
+from rejepa_jax.report import page
+from rejepa_jax.types import DataError
+
+
+@pytest.fixture
+def write(make, tmp_path):
+    def write(queries=3, **values):
+        run = make(**values)
+        out = tmp_path / "out"
+        out.mkdir()
+        records = pipeline.open_records(run / "records")
+        built = page.write_report(run, records, Report(queries), out)
+        assert [path.name for path in out.iterdir()] == ["report.html"]
+        return (out / "report.html").read_text(encoding="utf-8"), built
+
+    return write
+
+
+def test_nothing_is_fetched(write, parse):
+    text, _ = write()
+    for tag, attributes, _ in parse(text).elements:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base"}
+        for name, value in attributes.items():
+            if name in {"src", "srcset", "data", "poster", "action"}:
+                assert value.startswith("data:image/jpeg;base64,")
+            if name.endswith("href"):
+                assert value.startswith("#")
+            if not name.startswith("xmlns"):
+                assert not re.search(r"https?:|^//", value)
+    assert "@import" not in text
+    assert not re.findall(r"url\((?!#)", text)
+    (policy,) = [a["content"] for a, _ in parse(text).all("meta") if "http-equiv" in a]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_marks_follow_from_the_labels(write, parse):
+    found = parse(write()[0])
+    # Labels of the queries: {0, 1}, {2}, {}; of gallery rows 0 to 4: {0}, {1}, {2}, {0, 1}, {};
+    # the hits are 3 0 2 4, then 0 2 1 3, then 4 1 0 2.
+    rights = [True, True, False, False] + [False, True, False, False] + [False] * 4
+    hits = [(a, text) for a, text in found.all("li") if a.get("class") in ("right", "wrong")]
+    assert [a["class"] == "right" for a, _ in hits] == rights
+    assert [text.startswith("✓ right") for _, text in hits] == rights
+    assert [text.startswith("✗ wrong") for _, text in hits] == [not right for right in rights]
+    assert [text.split()[2] for _, text in hits[:4]] == ["0.900", "0.800", "0.700", "-0.250"]
+    counts = [text for _, text in found.all("h3") if " of 4 right" in text]
+    assert counts == ["2 of 4 right", "1 of 4 right", "0 of 4 right"]
+
+
+def test_every_picture_says_what_it_is(write, parse):
+    alts = [attributes["alt"] for attributes, _ in parse(write()[0]).all("img")]
+    assert len(alts) == 3 * 5
+    assert alts[0] == (
+        "Query: <b id=\"r5\">&amp;5.jpg. Labels: <script>alert(1)</script>, Fields & 'meadows'."
+    )
+    assert alts[4] == 'Hit 4, wrong: <b id="r4">&amp;4.jpg. Labels: none.'
+
+
+def test_names_from_the_data_are_text(write, parse):
+    text, _ = write()
+    found = parse(text)
+    assert not found.all("script")
+    assert '<b id="metric">' in [words for _, words in found.all("h4")]
+    assert all("id" not in attributes for attributes, _ in found.all("b"))
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert found.all("h1")[0][1] == "run <&>"
+    assert '<b id="r5">&amp;5.jpg' in found.all("span", "id")[0][1]
+
+
+def test_the_table_shows_the_numbers_of_its_file(write, tmp_path, parse):
+    found = parse(write()[0])
+    table = json.loads((tmp_path / "run <&>" / "evaluation" / "table.json").read_text())
+    names = ("f1_micro_sets", "f1_pair_mean", "precision_at_k")
+    expected = [
+        f"{line[n]['value']:.3f} [{line[n]['low']:.3f}, {line[n]['high']:.3f}]"
+        for line in table["rows"]
+        for n in names
+    ]
+    cells = [(a, text) for a, text in found.all("td") if "[" in text]
+    assert [text for _, text in cells] == expected
+    best = [place for place, (a, _) in enumerate(cells) if a.get("class") == "best"]
+    assert best == [9, 10, 11]  # the fourth line: the target encoder, plain
+    searched = found.all("tr", "searched")
+    assert len(searched) == 1
+    assert searched[0][1].startswith("target encoder plain, fills the index 0.612")
+    bars = found.all("i")
+    assert bars[0][0]["style"] == "left:39.86%;width:12.26%"  # 0.26 and 0.08 of 0.65234
+
+
+def test_the_protocol_is_said(write, parse):
+    paragraphs = [text for _, text in parse(write()[0]).all("p")]
+    assert any(
+        text.startswith("Each of the 3 images of query queries the 5 images of gallery")
+        and "k = 4" in text
+        and "95 % bootstrap" in text
+        for text in paragraphs
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "words", "ending"),
+    [
+        (0.62, "retrieves better than", "do not overlap."),
+        (0.55, "does not clearly retrieve better than", "the intervals overlap."),
+        (0.52, "retrieves no better than", "the intervals overlap."),
+        (0.50, "retrieves no better than", "the intervals overlap."),
+        (0.40, "retrieves worse than", "do not overlap."),
+    ],
+)
+def test_the_verdict_goes_either_way(write, target, words, ending, parse):
+    text, built = write(target=target, statistics=0.52)
+    verdict = built.info["verdict"]
+    assert verdict == (
+        f"The target encoder {words} image statistics: F1@4 {target:.3f} [{target - 0.04:.3f}, "
+        f"{target + 0.04:.3f}] against 0.520 [0.480, 0.560]; the intervals "
+        f"{ending.removeprefix('the intervals ')}"
+    )
+    paragraphs = [words for _, words in parse(text).all("p")]
+    assert verdict in paragraphs
+    assert any("the untrained encoder: F1@4" in words for words in paragraphs)
+
+
+def test_settings_versions_and_counts_are_there(write, tmp_path, parse):
+    found = parse(write()[0])
+    facts = dict(zip(*[[text for _, text in found.all(tag)] for tag in ("dt", "dd")], strict=True))
+    assert facts["Method"] == "rejepa, 4 steps, 16,000 images seen"
+    assert (facts["Records of gallery"], facts["Records of query"]) == ("5", "3")
+    assert facts["Unusable images left out"] == "17"
+    assert facts["Index"] == "exact, 8 × 32, recall@10 0.988 against exact search"
+    assert (facts["seed"], facts["sensor"], facts["bands"]) == ("7", "rgb", "()")
+    marks = [text for _, text in found.all("code")]
+    stages = ("records", "checkpoints", "encoders", "embeddings", "index", "evaluation")
+    run = tmp_path / "run <&>"
+    assert marks == [artifacts.load(run / stage)["fingerprint"] for stage in stages]
+    rows = [text for _, text in found.all("tr")]
+    numpy = artifacts.versions()["numpy"]
+    assert f"numpy {numpy} {numpy}".replace(" ", "") in [row.replace(" ", "") for row in rows]
+
+
+@pytest.mark.parametrize(("layout", "is_said"), [("synthetic", True), ("bigearthnet", False)])
+def test_invented_images_are_called_so(write, layout, is_said):
+    assert ("invented scenes" in write(layout=layout)[0]) == is_said
+
+
+def test_the_same_run_gives_the_same_page(make, tmp_path):
+    run = make()
+    records = pipeline.open_records(run / "records")
+    texts = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        page.write_report(run, records, Report(2), tmp_path / name)
+        texts.append((tmp_path / name / "report.html").read_bytes())
+    assert texts[0] == texts[1]
+
+
+def test_no_gallery_is_a_page_too(write, parse):
+    assert not parse(write(queries=0)[0]).all("img")
+
+
+@pytest.mark.parametrize(
+    ("missing", "error", "words"),
+    [
+        ("checkpoints/metrics.jsonl", DataError, r"metrics\.jsonl: got no file"),
+        ("evaluation/table.json", DataError, r"table\.json: got no file"),
+        ("evaluation/ranking.npz", DataError, r"ranking\.npz: got no file"),
+        ("encoders/target/bundle.json", DataError, r"bundle\.json: got no file"),
+        ("index/manifest.json", FileNotFoundError, r"index has no manifest\.json"),
+    ],
+)
+def test_what_is_missing_is_named(make, tmp_path, missing, error, words):
+    run = make()
+    records = pipeline.open_records(run / "records")
+    (run / missing).unlink()
+    with pytest.raises(error, match=words):
+        page.write_report(run, records, Report(), tmp_path)
+
+
+def test_stages_of_two_runs_are_not_mixed(make, tmp_path):
+    run = make()
+    records = pipeline.open_records(run / "records")
+    manifest = artifacts.load(run / "evaluation")
+    manifest["inputs"]["records"] = "0123456789abcdef"
+    artifacts.write_json(run / "evaluation" / "manifest.json", manifest)
+    with pytest.raises(DataError, match=r"evaluation: got one made from records 0123456789ab, exp"):
+        page.write_report(run, records, Report(), tmp_path)
+
+
+def test_a_table_without_the_rival_is_refused(tmp_path):
+    table = {"encoder": "target", "k": 4, "rows": [{"descriptor": "label prior", "form": ""}]}
+    with pytest.raises(DataError, match=r"table\.json: got rows for \['label prior'\], expected"):
+        page.compare(table, "image statistics", tmp_path / "table.json")
