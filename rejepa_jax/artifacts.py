@@ -24,6 +24,7 @@ import rejepa_jax
 from rejepa_jax.types import ConfigError, DataError
 
 MANIFEST = "manifest.json"
+BEGUN = "begun.json"  # in an unfinished artefact: what it is being made from
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scann")
 
 
@@ -61,30 +62,39 @@ def run_stage(
             logging.info("%s: complete and unchanged, skipped", name)
             return manifest
         logging.warning("%s: what it was made from has changed; making it again", name)
-    partial = _open_partial(directory.with_name(name + ".partial"), settings, inputs)
-    built = build(partial)
-    _write_manifest(partial, name, settings, inputs, built)
+    partial = directory.with_name(name + ".partial")
+    if not _is_finished(partial, settings, inputs):
+        _open_partial(partial, settings, inputs)
+        built = build(partial)
+        _write_manifest(partial, name, settings, inputs, built)
     publish(partial, directory)
     logging.info("%s: done", name)
     return load(directory)
 
 
-def _open_partial(
-    partial: pathlib.Path, settings: dict[str, Any], inputs: dict[str, Any]
-) -> pathlib.Path:
-    begun = partial / "begun.json"
+def _is_finished(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[str, Any]) -> bool:
+    """Whether all that is left to do is to publish, as after a crash between the two renames."""
+    if not (partial / MANIFEST).exists():
+        return False
+    manifest = read_json(partial / MANIFEST)
+    _refuse_changes(partial, manifest["settings"], settings)
+    return manifest["inputs"] == inputs
+
+
+def _open_partial(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[str, Any]) -> None:
+    """Makes the directory, or keeps what an interrupted build with these inputs left in it."""
+    begun = partial / BEGUN
     if begun.exists():
         before = read_json(begun)
         _refuse_changes(partial, before["settings"], settings)
         if before["inputs"] == inputs:
             logging.info("%s: going on where it stopped", partial.name)
-            return partial
+            return
         logging.warning("%s: what it was made from has changed; starting it again", partial.name)
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     write_json(begun, {"settings": settings, "inputs": inputs})
-    return partial
 
 
 def _refuse_changes(where: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -104,9 +114,10 @@ def _refuse_changes(where: pathlib.Path, before: dict[str, Any], now: dict[str, 
 def _write_manifest(
     partial: pathlib.Path, name: str, settings: dict[str, Any], inputs: dict[str, Any], built: Built
 ) -> None:
-    (partial / "begun.json").unlink()
+    for cut_short in partial.rglob("*.tmp"):  # by an interruption, and written anew since
+        cut_short.unlink()
     files = {}
-    for path in sorted(p for p in partial.rglob("*") if p.is_file()):
+    for path in sorted(p for p in partial.rglob("*") if p.is_file() and p != partial / BEGUN):
         relative = path.relative_to(partial).as_posix()
         digest = built.sha256.get(relative) or sha256_file(path)
         files[relative] = {"bytes": path.stat().st_size, "sha256": digest}
@@ -119,6 +130,7 @@ def _write_manifest(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     write_json(partial / MANIFEST, manifest)
+    (partial / BEGUN).unlink(missing_ok=True)
 
 
 def publish(partial: pathlib.Path, directory: pathlib.Path) -> None:

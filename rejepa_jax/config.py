@@ -36,7 +36,7 @@ class Data:
     sensor: str = "s2"
     bands: tuple[str, ...] = ()  # () = every band of the sensor, in the records' order
     image_size: int = 224  # pixels a side after resampling on the device
-    statistics: str = "records"  # standardise by: records (their training split) | published
+    statistics: str = "records"  # standardise by: records (training split) | published | image
     train_split: str = "train"
     seed: int = 0  # order of the images
 
@@ -208,7 +208,7 @@ def _with_placeholders(settings: Any) -> dict[str, Any]:
     return out
 
 
-def epochs_to_steps(epochs: float, images: int, batch_size: int) -> int:
+def epochs_to_steps(epochs: float | int, images: int, batch_size: int) -> int:
     """Returns the steps in which `epochs` passes over `images` are made, the last one filled up."""
     return math.ceil(epochs * images / batch_size)
 
@@ -262,7 +262,7 @@ CHOICES = {
     "method": ("rejepa",),
     "data.layout": ("bigearthnet", "image_folder", "synthetic"),
     "data.selection": ("clean", "all", "ben14k"),
-    "data.statistics": ("records", "published"),
+    "data.statistics": ("records", "published", "image"),
     "model.size": tuple(SIZES),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "vicreg.invariance": ("none", "pred_target", "two_view"),

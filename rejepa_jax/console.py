@@ -13,7 +13,7 @@ def set_up_logging() -> None:
     logging.use_absl_handler()
     handler = logging.get_absl_handler().python_handler
     handler.setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    handler.addFilter(lambda r: r.levelno >= logging.WARNING or "rejepa_jax" in r.pathname)
+    handler.addFilter(lambda r: r.levelno >= standard_logging.WARNING or "rejepa_jax" in r.pathname)
 
 
 class Progress:
@@ -26,7 +26,7 @@ class Progress:
         self._is_terminal = sys.stderr.isatty()
 
     def update(self, done: int, note: str = "") -> None:
-        """Sets how much is done and shows it, at most every second, or every ten without a terminal."""
+        """Sets how much is done; shows it every second, or every ten without a terminal."""
         self.done = done
         now = time.monotonic()
         if done < self.total and now - self._shown < (1 if self._is_terminal else 10):

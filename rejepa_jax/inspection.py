@@ -56,7 +56,7 @@ def describe_config(config: Config) -> str:
             f"layers of {config.model.predictor_dim}",
             f"image [b {size} {size} {len(names)}] of sensor {config.data.sensor}: "
             f"{', '.join(names)}",
-            f"tokens [b {tokens} {spec.embed_dim}] on a {spec.grid_size} x {spec.grid_size} grid of "
+            f"tokens [b {tokens} {spec.embed_dim}]: a {spec.grid_size} x {spec.grid_size} grid of "
             f"{spec.patch_size} px patches; context [b {context}], target [b 1 {targets}]",
             f"embedding [b {spec.embed_dim}]",
             "",

@@ -162,7 +162,7 @@ def evaluate(config: Config, run: Path) -> None:
 
     def build(partial: Path) -> artifacts.Built:
         table = embeddings.read(run / "embeddings", columns=("id",))
-        encoders = {}
+        encoders: dict[str, Callable[[Any], Any]] = {}
         for name in manifests["encoders"]["info"]["encoders"]:
             embedder = Embedder(load_bundle(run / "encoders" / name))
             if embedder.bundle.fingerprint == table.fingerprint:

@@ -14,20 +14,19 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 from jaxtyping import Shaped
 
+from rejepa_jax.data import tf_example
 from rejepa_jax.types import ConfigError, DataError
 
 SCHEMA_VERSION = "1.0.0"
 DTYPES = ("uint8", "uint16", "int16", "float32")
-_TEXTS = ("id", "source", "crs", "datetime")
-_RESERVED = (*_TEXTS, "geometry", "transform", "labels")
+TEXTS = ("id", "source", "crs", "datetime")
+_RESERVED = (*TEXTS, "geometry", "transform", "labels")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 Image = Shaped[np.ndarray, "_ _ _"]
@@ -84,8 +83,8 @@ class Schema:
                 "run prepare again with this release"
             )
         sensors = {
-            name: Sensor(**{**sensor, "bands": tuple(sensor["bands"])})
-            for name, sensor in value["sensors"].items()
+            name: Sensor(tuple(s["bands"]), s["dtype"], s["height"], s["width"])
+            for name, s in value["sensors"].items()
         }
         return cls(value["name"], sensors, tuple(value["classes"]))
 
@@ -112,12 +111,12 @@ def encode(example: Example, schema: Schema) -> bytes:
     """
     for fault in _faults(example, schema):
         raise DataError(f"example {example.id!r} from {example.source!r}: {fault}")
-    values = {name: getattr(example, name).encode() for name in _TEXTS}
+    values = {name: getattr(example, name).encode() for name in TEXTS}
     values["geometry"] = example.geometry
     values["transform"] = np.asarray(example.transform, "<f8").tobytes()
     for name, image in example.images.items():
         values[name] = np.asarray(image, image.dtype.newbyteorder("<")).tobytes()
-    record = _Message()
+    record = tf_example.Message()
     for name, value in values.items():
         record.features.feature[name].bytes_list.value.append(value)
     record.features.feature["labels"].int64_list.value.extend(example.labels)
@@ -130,13 +129,13 @@ def decode(record: bytes, schema: Schema) -> Example:
     Raises:
         DataError: If the record is damaged or was written with another schema.
     """
-    features = _features(record)
+    features = tf_example.features(record)
     return Example(
         images={name: _image(features, name, sensor) for name, sensor in schema.sensors.items()},
         labels=tuple(features["labels"].int64_list.value),
-        transform=tuple(np.frombuffer(_value(features, "transform"), "<f8").tolist()),
-        geometry=_value(features, "geometry"),
-        **{name: _value(features, name).decode() for name in _TEXTS},
+        transform=tuple(np.frombuffer(tf_example.value(features, "transform"), "<f8").tolist()),
+        geometry=tf_example.value(features, "geometry"),
+        **{name: tf_example.value(features, name).decode() for name in TEXTS},
     )
 
 
@@ -146,7 +145,7 @@ def decode_images(record: bytes, schema: Schema, sensors: Sequence[str]) -> dict
     Raises:
         DataError: If the record is damaged or was written with another schema.
     """
-    features = _features(record)
+    features = tf_example.features(record)
     return {name: _image(features, name, schema.sensors[name]) for name in sensors}
 
 
@@ -155,46 +154,10 @@ def shard_name(name: str, split: str, shard: int, num_shards: int) -> str:
     return f"{name}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}"
 
 
-def write_tfds_metadata(
-    directory: str | os.PathLike[str],
-    schema: Schema,
-    splits: dict[str, list[int]],
-    num_bytes: dict[str, int],
-) -> None:
-    """Writes what `tfds.builder_from_directory` reads, without TensorFlow.
-
-    That is `dataset_info.json`, `features.json` and `labels.labels.txt`; the shards must be in
-    `directory` already, named by `shard_name`. `splits` gives the number of records in each shard
-    of a split, `num_bytes` the size of a split's shards together.
-    """
-    import tensorflow_datasets as tfds  # heavy, and only this function needs it
-
-    tensor = tfds.features.Tensor
-    label = tfds.features.ClassLabel(names=schema.classes)
-    features = {
-        **{name: tfds.features.Text() for name in _TEXTS},
-        "geometry": tensor(shape=(), dtype=np.object_),  # tfds's name for bytes
-        "transform": tensor(shape=(None,), dtype=np.float64, encoding="bytes"),
-        "labels": tfds.features.Sequence(label),
-    }
-    for name, sensor in schema.sensors.items():
-        features[name] = tensor(shape=sensor.shape, dtype=np.dtype(sensor.dtype), encoding="bytes")
-    tfds.folder_dataset.write_metadata(
-        data_dir=os.fspath(directory),
-        features=features,
-        split_infos=[
-            tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=num_bytes[split])
-            for split, lengths in splits.items()
-        ],
-        version=SCHEMA_VERSION,
-        check_data=False,  # the check reads a record through TensorFlow
-    )
-
-
 def _faults(example: Example, schema: Schema) -> Iterator[str]:
     if not example.id:
         yield "got an empty id, expected a name; give every place its own"
-    if any("\ud800" <= letter <= "\udfff" for text in _TEXTS for letter in getattr(example, text)):
+    if any("\ud800" <= letter <= "\udfff" for text in TEXTS for letter in getattr(example, text)):
         yield "got text that is not Unicode, expected UTF-8; rename the file"
     if example.images.keys() != schema.sensors.keys():
         yield (
@@ -227,56 +190,7 @@ def _faults(example: Example, schema: Schema) -> Iterator[str]:
         )
 
 
-def _features(record: bytes) -> Mapping[str, message.Message]:
-    try:
-        return _Message.FromString(record).features.feature
-    except message.DecodeError as error:
-        raise DataError(
-            f"record: got {len(record)} bytes that are no tf.train.Example, expected one; "
-            "run prepare again"
-        ) from error
-
-
-def _value(features: Mapping[str, message.Message], name: str, size: int | None = None) -> bytes:
-    values = features[name].bytes_list.value  # a feature that is absent reads as an empty list
-    if len(values) != 1 or size not in (None, len(values[0])):
-        place = b"".join(features["id"].bytes_list.value).decode(errors="replace")
-        raise DataError(
-            f"record {place!r}: got values of {[len(value) for value in values]} bytes for "
-            f"{name!r}, expected one{'' if size is None else f' of {size}'}; it was written with "
-            "another schema: run prepare again"
-        )
-    return values[0]
-
-
-def _image(features: Mapping[str, message.Message], name: str, sensor: Sensor) -> Image:
+def _image(features: tf_example.Features, name: str, sensor: Sensor) -> Image:
     dtype = np.dtype(sensor.dtype).newbyteorder("<")
-    pixels = _value(features, name, math.prod(sensor.shape) * dtype.itemsize)
+    pixels = tf_example.value(features, name, math.prod(sensor.shape) * dtype.itemsize)
     return np.frombuffer(pixels, dtype).reshape(sensor.shape)
-
-
-# TensorFlow's example.proto and feature.proto; in a pool of its own, beside which TensorFlow's
-# can be loaded.
-_PROTO = """
-name: "example.proto" package: "tensorflow" syntax: "proto3"
-message_type { name: "BytesList"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
-message_type { name: "FloatList"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
-message_type { name: "Int64List"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
-message_type { name: "Feature" oneof_decl { name: "kind" }
-  field { name: "bytes_list" number: 1 type_name: "BytesList" oneof_index: 0 }
-  field { name: "float_list" number: 2 type_name: "FloatList" oneof_index: 0 }
-  field { name: "int64_list" number: 3 type_name: "Int64List" oneof_index: 0 } }
-message_type { name: "Features"
-  nested_type { name: "FeatureEntry" options { map_entry: true }
-    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
-    field { name: "value" number: 2 label: LABEL_OPTIONAL type_name: "Feature" } }
-  field { name: "feature" number: 1 label: LABEL_REPEATED type_name: "FeatureEntry" } }
-message_type { name: "Example"
-  field { name: "features" number: 1 label: LABEL_OPTIONAL type_name: "Features" } }
-"""
-_POOL = descriptor_pool.DescriptorPool()
-_POOL.Add(text_format.Parse(_PROTO, descriptor_pb2.FileDescriptorProto()))
-_Message = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("tensorflow.Example"))

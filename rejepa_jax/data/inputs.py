@@ -1,16 +1,14 @@
 """From settings and records to the preprocessing of a run."""
 
-import numpy as np
-
 from rejepa_jax.config import Data
 from rejepa_jax.data import sensors
 from rejepa_jax.data.pipeline import RecordSet
-from rejepa_jax.data.preprocess import Preprocess, SensorInput
+from rejepa_jax.data.preprocess import STD_FLOOR, Preprocess, SensorInput
 from rejepa_jax.types import ConfigError
 
 
 def make_preprocess(records: RecordSet, data: Data) -> Preprocess:
-    """Chooses the bands by name and standardises them by the training split or published figures.
+    """Chooses the bands by name and what standardises them: `config.data.statistics` says which.
 
     Raises:
         ConfigError: the records have no such sensor or band, or no published figures are known.
@@ -29,11 +27,13 @@ def make_preprocess(records: RecordSet, data: Data) -> Preprocess:
             f"{list(bands)}"
         )
     places = tuple(bands.index(band) for band in chosen)
-    if data.statistics == "published":
+    if data.statistics == "image":
+        mean, std = (), ()
+    elif data.statistics == "published":
         mean, std = sensors.published_statistics(data.sensor, chosen)
     else:
         measured = records.statistics(data.train_split, data.sensor)
         mean, std = (tuple(measured[name][place] for place in places) for name in ("mean", "std"))
-    std = tuple(float(np.maximum(value, 1e-6)) for value in std)  # a constant band stays zero
+    std = tuple(max(value, STD_FLOOR) for value in std)
     given = SensorInput(places, mean, std, sensors.nodata(data.sensor))
     return Preprocess(data.image_size, {data.sensor: given})

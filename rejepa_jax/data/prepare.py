@@ -15,13 +15,10 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-from jaxtyping import Shaped
-
 from rejepa_jax import artifacts
 from rejepa_jax.config import Prepare
 from rejepa_jax.console import Progress
-from rejepa_jax.data import examples, sensors, tfrecord
+from rejepa_jax.data import examples, sensors, statistics, tfds_metadata, tfrecord
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
 from rejepa_jax.types import DataError
 
@@ -31,11 +28,10 @@ QUARANTINE = "quarantine.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to write one shard."""
+    """All that a worker needs to write one shard, beside the archive's files."""
 
     path: pathlib.Path
     items: tuple[Item, ...]
-    files: ArchiveFiles
     schema: examples.Schema
     read: Callable[[ArchiveFiles, Item, examples.Schema], examples.Example]
 
@@ -58,7 +54,7 @@ def prepare(archive: Archive, directory: pathlib.Path, settings: Prepare) -> art
     waiting = [task for task in tasks if task.path.name not in notes]
     total = len(archive.items)
     progress = Progress("prepare", total, "images", sum(map(_items_in, notes.values())))
-    for task, note in _write_all(waiting, count_workers(settings)):
+    for task, note in _write_all(waiting, archive.files, count_workers(settings)):
         notes[task.path.name] = note
         _check_bad(directory, notes, settings.max_bad_fraction * total, total)
         progress.update(sum(map(_items_in, notes.values())))
@@ -84,21 +80,26 @@ def deal_shards(archive: Archive, directory: pathlib.Path, size: int) -> list[Sh
         for shard in range(count):
             name = examples.shard_name(archive.schema.name, split, shard, count)
             part = tuple(items[shard * size : (shard + 1) * size])
-            tasks.append(
-                ShardTask(directory / name, part, archive.files, archive.schema, archive.read)
-            )
+            tasks.append(ShardTask(directory / name, part, archive.schema, archive.read))
     return tasks
 
 
-def _write_all(tasks: list[ShardTask], workers: int) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
+def _write_all(
+    tasks: list[ShardTask], files: ArchiveFiles, workers: int
+) -> Iterator[tuple[ShardTask, dict[str, Any]]]:
     """Yields each shard's note as it is finished, in any order."""
     if workers == 1 or len(tasks) <= 1:
         for task in tasks:
-            yield task, write_shard(task)
+            yield task, write_shard(task, files)
         return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(tasks)), context) as pool:
-        futures = {pool.submit(write_shard, task): task for task in tasks}
+    # A large tar's listing takes seconds to send, so each worker gets it once, not with each task.
+    with concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(tasks)),
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(files,),
+    ) as pool:
+        futures = {pool.submit(_write_in_worker, task): task for task in tasks}
         try:
             for future in concurrent.futures.as_completed(futures):
                 yield futures[future], future.result()
@@ -106,21 +107,32 @@ def _write_all(tasks: list[ShardTask], workers: int) -> Iterator[tuple[ShardTask
             pool.shutdown(cancel_futures=True)
 
 
-def write_shard(task: ShardTask) -> dict[str, Any]:
+_worker_files: list[ArchiveFiles] = []  # in a worker process: the one archive it reads
+
+
+def _start_worker(files: ArchiveFiles) -> None:
+    _worker_files.append(files)
+
+
+def _write_in_worker(task: ShardTask) -> dict[str, Any]:
+    return write_shard(task, _worker_files[0])
+
+
+def write_shard(task: ShardTask, files: ArchiveFiles) -> dict[str, Any]:
     """Writes one shard and its note; an item that cannot be used is noted, not written."""
     bad: list[dict[str, str]] = []
-    sums: dict[str, BandSums] = {}
+    sums: dict[str, statistics.BandSums] = {}
 
     def records() -> Iterator[bytes]:
         for item in task.items:
             try:
-                example = task.read(task.files, item, task.schema)
+                example = task.read(files, item, task.schema)
                 record = examples.encode(example, task.schema)
             except (DataError, FileNotFoundError) as error:
                 bad.append({"id": item.id, "split": item.split, "reason": str(error)})
                 continue
             for sensor, image in example.images.items():
-                part = band_sums(image, sensors.nodata(sensor))
+                part = statistics.band_sums(image, sensors.nodata(sensor))
                 sums[sensor] = part if sensor not in sums else sums[sensor].plus(part)
             yield record
 
@@ -135,59 +147,6 @@ def write_shard(task: ShardTask) -> dict[str, Any]:
     return note
 
 
-@dataclasses.dataclass(frozen=True)
-class BandSums:
-    """What per-band statistics are made of; parts add up in any order."""
-
-    count: np.ndarray  # pixels that are known
-    total: np.ndarray
-    square: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    def plus(self, other: "BandSums") -> "BandSums":
-        """Returns the sums over both parts."""
-        return BandSums(
-            self.count + other.count,
-            self.total + other.total,
-            self.square + other.square,
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-        )
-
-    def to_json(self) -> dict[str, list[float]]:
-        """Gives each array as a list."""
-        return {f.name: getattr(self, f.name).tolist() for f in dataclasses.fields(self)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, list[float]]) -> "BandSums":
-        """Reads what `to_json` gave."""
-        return cls(**{name: np.array(items, np.float64) for name, items in value.items()})
-
-    def statistics(self) -> dict[str, list[float]]:
-        """Returns mean, standard deviation, minimum and maximum of each band."""
-        count = np.maximum(self.count, 1)
-        mean = self.total / count
-        std = np.sqrt(np.maximum(self.square / count - mean**2, 0))
-        known = self.count > 0
-        columns = {"mean": mean, "std": std, "min": self.low, "max": self.high}
-        return {name: np.where(known, column, 0).tolist() for name, column in columns.items()}
-
-
-def band_sums(image: Shaped[np.ndarray, "h w c"], nodata: float | None) -> BandSums:
-    """Sums over one image's known pixels, in float64."""
-    pixels = image.reshape(-1, image.shape[-1]).astype(np.float64)
-    known = np.ones_like(pixels, bool) if nodata is None else pixels != nodata
-    held = np.where(known, pixels, 0)
-    return BandSums(
-        known.sum(0).astype(np.float64),
-        held.sum(0),
-        np.square(held).sum(0),
-        np.where(known, pixels, np.inf).min(0),
-        np.where(known, pixels, -np.inf).max(0),
-    )
-
-
 def _finish(
     archive: Archive, directory: pathlib.Path, shards: list[tuple[ShardTask, dict[str, Any]]]
 ) -> artifacts.Built:
@@ -197,7 +156,7 @@ def _finish(
         entry["shards"].append({"file": task.path.name, "records": note["shard"]["records"]})
         entry["bytes"] += note["shard"]["bytes"]
         for sensor, value in note["sums"].items():
-            part = BandSums.from_json(value)
+            part = statistics.BandSums.from_json(value)
             before = entry["sums"].get(sensor)
             entry["sums"][sensor] = part if before is None else before.plus(part)
     for entry in splits.values():
@@ -205,7 +164,7 @@ def _finish(
         sums = entry.pop("sums")
         entry["statistics"] = {sensor: part.statistics() for sensor, part in sums.items()}
     artifacts.write_json(directory / SCHEMA, archive.schema.to_json())
-    examples.write_tfds_metadata(
+    tfds_metadata.write_tfds_metadata(
         directory,
         archive.schema,
         {split: [shard["records"] for shard in entry["shards"]] for split, entry in splits.items()},

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from rejepa_jax.config import Augment
 
+STD_FLOOR = 1e-6  # of a band without contrast
 Images = dict[str, Shaped[Array, "b _ _ _"]]
 Boxes = Float[Array, "b 4"]  # top, left, height, width, as shares of the image
 
@@ -22,7 +23,7 @@ class SensorInput:
     """Which bands of a sensor the model takes, and what brings them to zero mean, unit spread."""
 
     bands: tuple[int, ...]  # places in the record's array
-    mean: tuple[float, ...]  # of those bands, in the record's units
+    mean: tuple[float, ...]  # of those bands, in the record's units; () = each image's own
     std: tuple[float, ...]
     nodata: float | None  # pixels of this value are unknown
 
@@ -63,9 +64,13 @@ def random_view(
 def standardise(image: Shaped[Array, "b h w _"], given: SensorInput) -> Float[Array, "b h w c"]:
     """Returns (x - mean) / std of the chosen bands; unknown pixels become the mean."""
     chosen = image[..., jnp.array(given.bands)].astype(jnp.float32)
-    mean, std = (jnp.array(values)[None, None, None] for values in (given.mean, given.std))
-    scaled = (chosen - mean) / std
-    return scaled if given.nodata is None else jnp.where(chosen == given.nodata, 0.0, scaled)
+    known = jnp.ones(chosen.shape, bool) if given.nodata is None else chosen != given.nodata
+    if given.mean:
+        mean, std = (jnp.array(values)[None, None, None] for values in (given.mean, given.std))
+    else:
+        mean = chosen.mean((1, 2), where=known, keepdims=True)
+        std = jnp.maximum(chosen.std((1, 2), where=known, keepdims=True), STD_FLOOR)
+    return jnp.where(known, (chosen - mean) / std, 0.0)
 
 
 def random_boxes(

@@ -102,7 +102,7 @@ def thumbnail(image: Shaped[np.ndarray, "h w c"], bands: tuple[str, ...]) -> str
     """Returns an image as a small JPEG in a data: URI; few pixels stay sharp squares."""
     picture = Image.fromarray(sensors.picture(image, bands))
     scale = THUMBNAIL / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     picture = picture.resize(
         size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
     )

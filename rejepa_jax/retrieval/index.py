@@ -241,8 +241,8 @@ def _open_scann(directory: Path, info: dict[str, Any]) -> Nearest:
         if np.isnan(scores).any():  # the leaves searched hold fewer than k rows
             rows, scores = searcher.search_batched(queries, k, depth, recipe["leaves"])
         order = np.lexsort((rows, -scores), axis=1)
-        ranked = (np.take_along_axis(values, order, axis=1) for values in (scores, rows))
-        return next(ranked), next(ranked).astype(np.int32)
+        scores, rows = (np.take_along_axis(np.asarray(a), order, axis=1) for a in (scores, rows))
+        return scores, rows.astype(np.int32)
 
     return nearest
 

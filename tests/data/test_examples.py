@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rejepa_jax
-from rejepa_jax.data import examples
+from rejepa_jax.data import examples, tfds_metadata
 from rejepa_jax.data.examples import Example, Schema, Sensor
 from rejepa_jax.types import ConfigError, DataError
 
@@ -224,7 +224,7 @@ def test_tfds_sees_the_records(tmp_path):
         for shard in range(count):
             (tmp_path / examples.shard_name("places", split, shard, count)).touch()
     splits, num_bytes = {"train": [3, 0], "test": [2]}, {"train": 300, "test": 200}
-    examples.write_tfds_metadata(tmp_path, SCHEMA, splits, num_bytes)
+    tfds_metadata.write_tfds_metadata(tmp_path, SCHEMA, splits, num_bytes)
     info = tfds.builder_from_directory(tmp_path).info
     assert (info.name, str(info.version)) == ("places", "1.0.0")
     assert {name: split.shard_lengths for name, split in info.splits.items()} == splits
@@ -240,7 +240,7 @@ def test_tfds_takes_a_set_without_classes(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
     (tmp_path / examples.shard_name("places", "train", 0, 1)).touch()
     schema = dataclasses.replace(SCHEMA, classes=())
-    examples.write_tfds_metadata(tmp_path, schema, {"train": [1]}, {"train": 1})
+    tfds_metadata.write_tfds_metadata(tmp_path, schema, {"train": [1]}, {"train": 1})
     info = tfds.builder_from_directory(tmp_path).info
     assert info.features["labels"].feature.num_classes == 0
 
@@ -248,7 +248,7 @@ def test_tfds_takes_a_set_without_classes(tmp_path):
 USE = """
 import sys
 import numpy as np
-from rejepa_jax.data import examples, tfrecord
+from rejepa_jax.data import examples, tfds_metadata, tfrecord
 schema = examples.Schema("a", {"s": examples.Sensor(("x",), "uint8", 1, 1)}, ("c",))
 place = examples.Example("i", {"s": np.zeros((1, 1, 1), np.uint8)}, (0,), "")
 path = sys.argv[1] + "/" + examples.shard_name("a", "train", 0, 1)
@@ -257,7 +257,7 @@ info = tfrecord.write_shard(path, [examples.encode(place, schema)])
 examples.decode(record, schema)
 assert "tensorflow_datasets" not in sys.modules
 if sys.argv[2] == "tfds":
-    examples.write_tfds_metadata(sys.argv[1], schema, {"train": [1]}, {"train": info.bytes})
+    tfds_metadata.write_tfds_metadata(sys.argv[1], schema, {"train": [1]}, {"train": info.bytes})
 assert not [name for name in sys.modules if name.split(".")[0] in ("tensorflow", "torch")]
 """
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rejepa_jax.data import examples, tfrecord
+from rejepa_jax.data import examples, tfds_metadata, tfrecord
 from rejepa_jax.data.examples import Example, Schema, Sensor
 
 pytestmark = pytest.mark.interop
@@ -108,7 +108,7 @@ def test_records_that_tensorflow_made_are_read(tf, tmp_path):
 def test_tfds_gives_the_same_examples(shards, tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
     size = sum(path.stat().st_size for path in shards)
-    examples.write_tfds_metadata(tmp_path, SCHEMA, {"train": [3, 2, 0]}, {"train": size})
+    tfds_metadata.write_tfds_metadata(tmp_path, SCHEMA, {"train": [3, 2, 0]}, {"train": size})
     builder = tfds.builder_from_directory(tmp_path)
     found = {item["id"].decode(): item for item in tfds.as_numpy(builder.as_dataset("train"))}
     assert found.keys() == {place.id for place in PLACES}

@@ -110,7 +110,9 @@ def test_covariance_of_collapsed_features_is_zero():
 
 def test_covariance_is_blind_to_the_mean():
     shifted = losses.covariance_loss(single(FEATURES + 10))
-    assert float(shifted) == pytest.approx(float(losses.covariance_loss(single(FEATURES))), rel=1e-4)
+    assert float(shifted) == pytest.approx(
+        float(losses.covariance_loss(single(FEATURES))), rel=1e-4
+    )
 
 
 def test_invariance_is_the_mean_squared_difference():

@@ -147,7 +147,7 @@ def test_encoders_and_average_are_the_parts_they_are_named_after(params, average
 
 
 def test_parameters_of_the_paper():
-    # 224 pixels, 12 bands, ViT-B/16, predictor of 12 layers; fixed tables counted as the paper does.
+    # 224 pixels, 12 bands, ViT-B/16, predictor of 12 layers; with fixed tables, as in the paper.
     method = build_method(resolve({}), bands=12)
     params = jax.eval_shape(lambda: method.init(jax.random.key(0)))
     encoder = count_parameters(params["context_encoder"]) + 196 * 768

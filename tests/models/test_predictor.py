@@ -79,7 +79,10 @@ def test_permuting_the_targets_permutes_the_predictions(predictor, run):
 def test_groups_do_not_see_one_another(predictor, run):
     other = MASKS["target"].copy()
     other[:, 1] = [[8, 10, 11], [7, 9, 11]]
-    before, after = run(predictor, CONTEXT, MASKS), run(predictor, CONTEXT, MASKS | {"target": other})
+    before, after = (
+        run(predictor, CONTEXT, MASKS),
+        run(predictor, CONTEXT, MASKS | {"target": other}),
+    )
     np.testing.assert_array_equal(after[:, 0], before[:, 0])
     assert np.abs(after[:, 1] - before[:, 1]).min(axis=2).max() > 1e-4
 

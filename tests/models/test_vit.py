@@ -43,9 +43,7 @@ def test_patches_are_cut_row_by_row():
 
 def test_patch_of_a_numbered_image_by_hand():
     image = jnp.arange(32.0).reshape(1, 4, 4, 2)  # pixel (y, x), band c holds 8 y + 2 x + c
-    np.testing.assert_array_equal(
-        vit.patchify(image, 2)[0, 1], [4, 5, 6, 7, 12, 13, 14, 15]
-    )
+    np.testing.assert_array_equal(vit.patchify(image, 2)[0, 1], [4, 5, 6, 7, 12, 13, 14, 15])
 
 
 def test_gathered_tokens_are_those_at_each_images_own_indices():
@@ -120,6 +118,4 @@ def test_fresh_weights_follow_the_stated_initialisation():
     for name in ("attention/project", "mlp/down"):
         spread = arrays[f"blocks/{name}/kernel"].std(axis=(1, 2))
         wide = arrays["blocks/mlp/up/kernel"].std()
-        np.testing.assert_allclose(
-            spread / wide, 1 / np.sqrt([2, 4, 6]), rtol=0.05
-        )
+        np.testing.assert_allclose(spread / wide, 1 / np.sqrt([2, 4, 6]), rtol=0.05)

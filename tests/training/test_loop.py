@@ -16,39 +16,19 @@ from rejepa_jax.training.monitor import LOG, Monitor, read_log
 from rejepa_jax.training.state import abstract_state
 from rejepa_jax.types import ConfigError, DataError
 
-CONFIG = toy_config(
-    data={"statistics": "published"},  # the same step for any records, so one compilation
-    train={"log_every": 1, "save_every": 2, "keep": 1},
-    augment={"offset": 0.1},
-)
-
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    """Eleven images to train on: the second batch of eight runs into the next epoch."""
-    return fake_archive.prepared(tmp_path_factory.mktemp("many"), {"train": 11}, size=16)
+def records(toy_run):
+    return toy_run.records
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled():
-    """Compiles the first state and the step once for all runs that share them."""
-    compile_step, init_state, known = loop.compile_step, loop.init_state, {}
-
-    def step_once(update, places, batch_place):
-        mark = (update.method, update.schedules, update.augment, str(update.preprocess))
-        if mark not in known:
-            known[mark] = compile_step(update, places, batch_place)
-        return known[mark]
-
-    def init_once(method, optimizer, seed, mesh):
-        if (method, seed) not in known:
-            known[method, seed] = init_state(method, optimizer, seed, mesh)
-        return jax.tree.map(jnp.copy, known[method, seed])  # the step takes what it is given
-
+def compiled_once(toy_run):
+    """Gives every run the first state and the step that are already compiled."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "compile_step", step_once)
-        patch.setattr(loop, "init_state", init_once)
-        yield known
+        patch.setattr(loop, "compile_step", lambda *_: toy_run.step)
+        patch.setattr(loop, "init_state", lambda *_: jax.tree.map(jnp.copy, toy_run.start))
+        yield
 
 
 def run(config, records, directory):
@@ -56,7 +36,7 @@ def run(config, records, directory):
 
 
 def last_state(records, directory):
-    update = loop.make_update(CONFIG, records)
+    update = loop.make_update(toy_config(**RUN), records)
     like = abstract_state(update.method, update.optimizer, CONFIG.seed, sharding.make_mesh())
     return checkpoint.restore_state(directory, like)
 
@@ -69,7 +49,7 @@ def saved_steps(directory):
 def whole(records, tmp_path_factory):
     """A run of six steps that nothing disturbed: its directory and what it reported."""
     directory = tmp_path_factory.mktemp("whole")
-    return directory, run(CONFIG, records, directory)
+    return directory, run(toy_config(**RUN), records, directory)
 
 
 @pytest.fixture
@@ -95,9 +75,10 @@ def interrupt(records, directory, managers, after):
         if step == after:
             raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "log", log_and_stop)
-        run(CONFIG, records, directory)
+        with pytest.raises(KeyboardInterrupt):
+            run(toy_config(**RUN), records, directory)
     managers[-1].wait()
 
 
@@ -111,7 +92,7 @@ def test_interrupted_and_resumed_run_ends_bit_for_bit_the_same(
     assert saved_steps(tmp_path) == saved
     assert len(read_log(tmp_path / LOG)) == after
 
-    assert run(CONFIG, records, tmp_path) == built
+    assert run(toy_config(**RUN), records, tmp_path) == built
     expected = named_arrays(last_state(records, directory))
     for name, array in named_arrays(last_state(records, tmp_path)).items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
@@ -138,7 +119,7 @@ def test_last_state_and_as_many_before_it_as_asked_for_are_kept(whole, records):
 
 
 def test_training_moves_every_trained_array(whole, records, compiled):
-    method = loop.make_update(CONFIG, records).method
+    method = loop.make_update(toy_config(**RUN), records).method
     before = named_arrays(compiled[method, CONFIG.seed].params)
     for name, array in named_arrays(last_state(records, whole[0]).params).items():
         assert np.abs(np.asarray(array) - before[name]).max() > 0, name
@@ -154,7 +135,7 @@ def test_run_that_was_finished_but_not_published_has_only_to_say_so(whole, recor
     # As after an interruption between the last checkpoint and the manifest.
     directory, built = whole
     monkeypatch.setattr(loop, "compile_step", lambda *_: pytest.fail)
-    assert run(CONFIG, records, directory) == built
+    assert run(toy_config(**RUN), records, directory) == built
 
 
 def test_loss_that_is_no_number_ends_the_run_unsaved(records, tmp_path, monkeypatch, managers):
@@ -171,7 +152,7 @@ def test_loss_that_is_no_number_ends_the_run_unsaved(records, tmp_path, monkeypa
 
     monkeypatch.setattr(loop, "compile_step", compile_broken)
     with pytest.raises(FloatingPointError, match="loss is nan after step 4; earlier checkpoints"):
-        run(CONFIG, records, tmp_path)
+        run(toy_config(**RUN), records, tmp_path)
     managers[-1].wait()
     assert saved_steps(tmp_path) == [2]
     assert [line["step"] for line in read_log(tmp_path / LOG)] == [1, 2, 3]

@@ -3,31 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
-from toys import toy_config
 
-from rejepa_jax.config import Ema, Optim
-from rejepa_jax.methods.build import build_method
 from rejepa_jax.models.arrays import named_arrays
 from rejepa_jax.training import sharding
-from rejepa_jax.training.optim import Schedules, make_optimizer
-from rejepa_jax.training.state import abstract_state, init_state
 from rejepa_jax.types import ConfigError
 
 
 @pytest.fixture(scope="module")
 def mesh():
     return sharding.make_mesh()
-
-
-@pytest.fixture(scope="module")
-def parts():
-    optimizer = make_optimizer(Schedules(Optim(), Ema(), 10))
-    return build_method(toy_config(), bands=3), optimizer
-
-
-@pytest.fixture(scope="module")
-def state(mesh, parts):
-    return init_state(*parts, 0, mesh)
 
 
 def test_mesh_holds_every_device_along_one_axis(mesh):
@@ -60,28 +44,35 @@ def test_batch_that_divides_is_accepted(mesh):
     sharding.check_batch_size(mesh, 24, "train.batch_size")
 
 
-def test_abstract_state_has_places_and_no_arrays(mesh, parts):
-    leaves = jax.tree.leaves(abstract_state(*parts, 0, mesh))
+def test_abstract_state_has_places_and_no_arrays(toy_run):
+    leaves = jax.tree.leaves(toy_run.abstract)
     assert all(type(leaf) is jax.ShapeDtypeStruct for leaf in leaves)
     assert all(leaf.sharding.spec == PartitionSpec() for leaf in leaves)
 
 
-def test_state_is_what_the_abstract_state_promised(mesh, parts, state):
-    promised = named_arrays(abstract_state(*parts, 0, mesh))
-    arrays = named_arrays(state)
+def test_state_is_what_the_abstract_state_promised(toy_run):
+    promised, arrays = named_arrays(toy_run.abstract), named_arrays(toy_run.start)
     assert arrays.keys() == promised.keys()
     for name, array in arrays.items():
         want = promised[name]
         assert (array.shape, array.dtype, array.sharding) == (want.shape, want.dtype, want.sharding)
 
 
-def test_state_is_float32_and_starts_at_step_0(state):
+def test_state_is_float32_and_starts_at_step_0(toy_run):
+    state = toy_run.start
     assert int(state.step) == 0
     trained = named_arrays((state.params, state.average)).values()
     assert {array.dtype for array in trained} == {jnp.dtype("float32")}
 
 
-def test_average_starts_as_a_copy_of_the_context_encoder(state):
-    average, followed = named_arrays(state.average), named_arrays(state.params["context_encoder"])
-    for name, array in followed.items():
+def test_average_starts_as_a_copy_of_the_context_encoder(toy_run):
+    average = named_arrays(toy_run.start.average)
+    for name, array in named_arrays(toy_run.start.params["context_encoder"]).items():
         np.testing.assert_array_equal(average[name], array)
+
+
+def test_encoder_and_predictor_start_from_numbers_of_their_own(toy_run):
+    arrays = named_arrays(toy_run.start.params)
+    first = np.ravel(arrays["context_encoder/patch_embed/kernel"])[:128]
+    second = np.ravel(arrays["predictor/embed/kernel"])[:128]
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.35  # four deviations of 1 / sqrt(128)

@@ -4,32 +4,17 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh
-from toys import filled, toy_config
+from toys import filled
 
-from rejepa_jax.config import Augment
-from rejepa_jax.data.preprocess import Preprocess, SensorInput
-from rejepa_jax.methods.build import build_method
 from rejepa_jax.models.arrays import named_arrays
 from rejepa_jax.training import loop, sharding
-from rejepa_jax.training.optim import Schedules, make_optimizer
 from rejepa_jax.training.state import new_state
-from rejepa_jax.training.step import Update
-
-CONFIG = toy_config()
-INPUT = SensorInput((0, 1, 2), (1000.0,) * 3, (500.0,) * 3, 0.0)
 
 
 @pytest.fixture(scope="module")
-def update():
-    schedules = Schedules(CONFIG.optim, CONFIG.ema, CONFIG.train.steps)
-    method = build_method(CONFIG, bands=3)
-    preprocess = Preprocess(16, {"s2": INPUT})
-    return Update(method, make_optimizer(schedules), schedules, preprocess, Augment(), seed=0)
-
-
-@pytest.fixture(scope="module")
-def start(update):
+def start(toy_run):
     """A state of step 0 in numpy, so that donation cannot take it away."""
+    update = toy_run.update
     state = filled(lambda: new_state(update.method, update.optimizer, 0), seed=7)
     zeros = jax.tree.map(jnp.zeros_like, (state.opt_state, state.step))
     state = type(state)(zeros[1], state.params, state.average, zeros[0])
@@ -43,31 +28,31 @@ def batch(number):
 
 
 class Runner:
-    """The compiled step on some devices."""
+    """The compiled step on the devices of a mesh."""
 
-    def __init__(self, update, start, devices):
-        mesh = Mesh(np.array(devices), ("data",))
-        self._places = jax.tree.map(lambda _: sharding.replicated(mesh), start)
-        self._batch_place = sharding.batch_sharding(mesh)
-        self._start = start
-        self.step = loop.compile_step(update, self._places, self._batch_place)
+    def __init__(self, mesh, start, step):
+        self.places = jax.tree.map(lambda _: sharding.replicated(mesh), start)
+        self.batch_place = sharding.batch_sharding(mesh)
+        self._start, self.step = start, step
 
     def __call__(self, steps):
-        state, metrics = jax.device_put(self._start, self._places), None
+        state, metrics = jax.device_put(self._start, self.places), None
         for number in range(steps):
-            placed = jax.device_put(batch(number), self._batch_place)
-            state, metrics = self.step(state, placed)
+            state, metrics = self.step(state, jax.device_put(batch(number), self.batch_place))
         return state, metrics
 
 
 @pytest.fixture(scope="module")
-def one(update, start):
-    return Runner(update, start, jax.devices()[:1])
+def one(toy_run, start):
+    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+    runner = Runner(mesh, start, None)
+    runner.step = loop.compile_step(toy_run.update, runner.places, runner.batch_place)
+    return runner
 
 
 @pytest.fixture(scope="module")
-def eight(update, start):
-    return Runner(update, start, jax.devices())
+def eight(toy_run, start):
+    return Runner(toy_run.mesh, start, toy_run.step)
 
 
 def moments(state):
@@ -86,10 +71,8 @@ def test_average_follows_the_updated_encoder(one, start):
     old, average = named_arrays(start.average), named_arrays(state.average)
     before, after = (named_arrays(s.params["context_encoder"]) for s in (start, state))
     for name, new in after.items():
-        new = np.asarray(new, np.float64)
-        np.testing.assert_allclose(
-            average[name], 0.996 * old[name] + 0.004 * new, atol=2e-7, rtol=0, err_msg=name
-        )
+        expected = 0.996 * old[name] + 0.004 * np.asarray(new, np.float64)
+        np.testing.assert_allclose(average[name], expected, atol=2e-7, rtol=0, err_msg=name)
     # The step is large enough that following the old encoder would be seen.
     moved = max(np.abs(after[name] - before[name]).max() for name in after)
     assert 0.004 * moved > 3e-7
@@ -137,7 +120,7 @@ def test_eight_devices_do_what_one_does(one, eight):
 
 
 def test_state_is_donated_and_stays_on_every_device(eight, start):
-    state = jax.device_put(start, eight._places)
-    after, _ = eight.step(state, jax.device_put(batch(0), eight._batch_place))
+    state = jax.device_put(start, eight.places)
+    after, _ = eight.step(state, jax.device_put(batch(0), eight.batch_place))
     assert state.step.is_deleted()
     assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(after))
