@@ -68,8 +68,10 @@ class Augment:
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)  # its aspect ratio, where the scale is not 1
     flip: bool = True  # mirror left-right and top-bottom
     rotate: bool = False  # by a random number of quarter turns
-    gain: float = 0.0  # each band times exp(N(0, gain)), after standardisation
-    offset: float = 0.0  # each band plus N(0, offset), in standard deviations
+    gain: float = 0.0  # the image times exp(N(0, gain)), after standardisation
+    offset: float = 0.0  # the image plus N(0, offset), in standard deviations
+    band_gain: float = 0.0  # the same for each band by itself
+    band_offset: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,11 +55,13 @@ def define_config(argv: Sequence[str]) -> tuple[str, list[str]]:
     if not pathlib.Path(path).is_file():
         raise ConfigError(f"--config {path}: no such file; configs/ holds those that come with us")
     if path.endswith(".json"):
-        config_flags.DEFINE_config_dict("config", read_json_config(pathlib.Path(path)))
-        argv = [*argv[:place], *argv[place + (1 if has_value else 2) :]]
+        rest = [*argv[:place], *argv[place + (1 if has_value else 2) :]]
+        config = read_json_config(pathlib.Path(path))
+        config_flags.DEFINE_config_dict("config", config, sys_argv=rest)
     else:
-        config_flags.DEFINE_config_file("config", lock_config=True)
-    return pathlib.Path(path).stem, list(argv)
+        rest = list(argv)
+        config_flags.DEFINE_config_file("config", sys_argv=rest)
+    return pathlib.Path(path).stem, rest
 
 
 def read_json_config(path: pathlib.Path) -> config_dict.ConfigDict:

@@ -120,12 +120,15 @@ def apply_turns(
 def change_radiometry(
     key: Key[Array, ""], image: Float[Array, "b s s c"], augment: Augment
 ) -> Float[Array, "b s s c"]:
-    """Scales and shifts each band of each image at random, as light, haze and season do."""
-    if augment.gain == 0 and augment.offset == 0:
+    """Scales and shifts each image, all bands alike and each by itself, as light and haze do."""
+    if not (augment.gain or augment.offset or augment.band_gain or augment.band_offset):
         return image
-    shape = (len(image), 1, 1, image.shape[-1])
-    gain, offset = jax.random.normal(key, (2, *shape))
-    return image * jnp.exp(augment.gain * gain) + augment.offset * offset
+    b, *_, c = image.shape
+    shared, single = jax.random.split(key)
+    gain, offset = jax.random.normal(shared, (2, b, 1, 1, 1))
+    band_gain, band_offset = jax.random.normal(single, (2, b, 1, 1, c))
+    gain = jnp.exp(augment.gain * gain + augment.band_gain * band_gain)
+    return image * gain + augment.offset * offset + augment.band_offset * band_offset
 
 
 def _fit(

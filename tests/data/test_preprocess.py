@@ -229,28 +229,58 @@ def test_no_gain_and_no_offset_change_nothing(key):
     assert preprocess.change_radiometry(key, FLOATS, Augment()) is FLOATS
 
 
-def test_gain_multiplies_each_band_of_each_image_by_one_number(key):
-    changed = preprocess.change_radiometry(key, FLOATS, Augment(gain=0.2))
-    ratio = np.asarray(changed / FLOATS)
-    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1, :1], ratio.shape), rtol=1e-5)
-    assert len(np.unique(ratio[:, 0, 0])) == 6
-    assert (ratio > 0).all()
+def changes(key, **settings):
+    """What one image of ones and one of zeros become: gains and shifts, image by band."""
+    augment = Augment(**settings)
+    gain = preprocess.change_radiometry(key, jnp.ones((3, 8, 8, 2)), augment)
+    shift = preprocess.change_radiometry(key, jnp.zeros((3, 8, 8, 2)), augment)
+    for changed in (gain, shift):
+        np.testing.assert_array_equal(changed, jnp.broadcast_to(changed[:, :1, :1], changed.shape))
+    return np.asarray(gain[:, 0, 0] - shift[:, 0, 0]), np.asarray(shift[:, 0, 0])
 
 
-def test_offset_adds_one_number_to_each_band_of_each_image(key):
-    changed = preprocess.change_radiometry(key, FLOATS, Augment(offset=0.2))
-    shift = np.asarray(changed - FLOATS)
-    np.testing.assert_allclose(shift, np.broadcast_to(shift[:, :1, :1], shift.shape), atol=1e-6)
-    assert len(np.unique(shift[:, 0, 0].round(5))) == 6
+def test_gain_multiplies_each_image_by_a_number_of_its_own(key):
+    gain, shift = changes(key, gain=0.2)
+    assert (shift == 0).all()
+    assert (gain > 0).all()
+    np.testing.assert_array_equal(gain[:, 0], gain[:, 1])
+    assert len(np.unique(gain)) == 3
 
 
-def test_gain_and_offset_have_the_asked_spread(key):
-    ones = jnp.ones((2000, 1, 1, 4))
-    logs = jnp.log(preprocess.change_radiometry(key, ones, Augment(gain=0.3)))
-    shifts = preprocess.change_radiometry(key, ones, Augment(offset=0.5)) - 1
-    for values, spread in ((logs, 0.3), (shifts, 0.5)):
-        assert abs(float(values.mean())) < 4 * spread / np.sqrt(8000)
-        assert float(values.std()) == pytest.approx(spread, rel=4 / np.sqrt(2 * 8000))
+def test_band_gain_multiplies_each_band_of_each_image_by_a_number_of_its_own(key):
+    gain, shift = changes(key, band_gain=0.2)
+    assert (shift == 0).all()
+    assert (gain > 0).all()
+    assert len(np.unique(gain)) == 6
+
+
+def test_offset_shifts_each_image_by_a_number_of_its_own(key):
+    gain, shift = changes(key, offset=0.2)
+    np.testing.assert_allclose(gain, 1, atol=1e-6)
+    np.testing.assert_array_equal(shift[:, 0], shift[:, 1])
+    assert len(np.unique(shift)) == 3
+
+
+def test_band_offset_shifts_each_band_of_each_image_by_a_number_of_its_own(key):
+    gain, shift = changes(key, band_offset=0.2)
+    np.testing.assert_allclose(gain, 1, atol=1e-6)
+    assert len(np.unique(shift)) == 6
+
+
+def test_gains_multiply_and_offsets_add_up(key):
+    whole, bands = changes(key, gain=0.2, offset=0.3), changes(key, band_gain=0.1, band_offset=0.5)
+    gain, shift = changes(key, gain=0.2, offset=0.3, band_gain=0.1, band_offset=0.5)
+    np.testing.assert_allclose(gain, whole[0] * bands[0], rtol=1e-5)
+    np.testing.assert_allclose(shift, whole[1] + bands[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("setting", ["gain", "offset", "band_gain", "band_offset"])
+def test_radiometry_has_the_asked_spread(key, setting):
+    augment = Augment(**{setting: 0.3})
+    ones = preprocess.change_radiometry(key, jnp.ones((4000, 1, 1, 1)), augment)
+    values = jnp.log(ones) if "gain" in setting else ones - 1
+    assert abs(float(values.mean())) < 4 * 0.3 / np.sqrt(4000)
+    assert float(values.std()) == pytest.approx(0.3, rel=4 / np.sqrt(2 * 4000))
 
 
 # --- random view

@@ -1,4 +1,4 @@
-"""One compiled first state and one compiled step, which take longer than all that is asked of them."""
+"""A first state and a step, compiled once: that takes longer than all that is asked of them."""
 
 import dataclasses
 from typing import Any

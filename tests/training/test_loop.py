@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import toy_config
+from toys import RUN, toy_config
 
 from rejepa_jax import artifacts
 from rejepa_jax.models.arrays import named_arrays
-from rejepa_jax.training import checkpoint, loop, sharding
+from rejepa_jax.training import checkpoint, loop
 from rejepa_jax.training.monitor import LOG, Monitor, read_log
 from rejepa_jax.training.state import abstract_state
 from rejepa_jax.types import ConfigError, DataError
+
+CONFIG = toy_config(**RUN)
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,8 @@ def run(config, records, directory):
     return loop.train(config, records, directory, artifacts.plain(loop.describe(config)))
 
 
-def last_state(records, directory):
-    update = loop.make_update(toy_config(**RUN), records)
-    like = abstract_state(update.method, update.optimizer, CONFIG.seed, sharding.make_mesh())
-    return checkpoint.restore_state(directory, like)
+def last_arrays(directory, toy_run):
+    return named_arrays(checkpoint.restore_state(directory, toy_run.abstract))
 
 
 def saved_steps(directory):
@@ -49,54 +49,56 @@ def saved_steps(directory):
 def whole(records, tmp_path_factory):
     """A run of six steps that nothing disturbed: its directory and what it reported."""
     directory = tmp_path_factory.mktemp("whole")
-    return directory, run(toy_config(**RUN), records, directory)
+    return directory, run(CONFIG, records, directory)
 
 
-@pytest.fixture
-def managers(monkeypatch):
-    """Every `Checkpoints` that a run opens, so that a test can wait where a process would end."""
-    opened = []
-
-    class Remembered(checkpoint.Checkpoints):
-        def __init__(self, *args):
-            super().__init__(*args)
-            opened.append(self)
-
-    monkeypatch.setattr(loop, "Checkpoints", Remembered)
-    return opened
+class Stopped(BaseException):
+    """Whatever ends a run before its end."""
 
 
-def interrupt(records, directory, managers, after):
+def interrupt(records, directory, after):
     """Ends a run as soon as it has logged a step."""
     log = Monitor.log
 
     def log_and_stop(self, step, metrics):
         log(self, step, metrics)
         if step == after:
-            raise KeyboardInterrupt
+            raise Stopped
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Monitor, "log", log_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(toy_config(**RUN), records, directory)
-    managers[-1].wait()
+        with pytest.raises(Stopped):
+            run(CONFIG, records, directory)
 
 
 # After 5 steps the checkpoint of 4 is there; after 4 only that of 2; after 1 there is none.
 @pytest.mark.parametrize(("after", "saved"), [(5, [2, 4]), (4, [2]), (1, [])])
 def test_interrupted_and_resumed_run_ends_bit_for_bit_the_same(
-    records, whole, tmp_path, managers, after, saved
+    toy_run, records, whole, tmp_path, after, saved
 ):
     directory, built = whole
-    interrupt(records, tmp_path, managers, after)
+    interrupt(records, tmp_path, after)
     assert saved_steps(tmp_path) == saved
     assert len(read_log(tmp_path / LOG)) == after
 
-    assert run(toy_config(**RUN), records, tmp_path) == built
-    expected = named_arrays(last_state(records, directory))
-    for name, array in named_arrays(last_state(records, tmp_path)).items():
+    assert run(CONFIG, records, tmp_path) == built
+    expected = last_arrays(directory, toy_run)
+    for name, array in last_arrays(tmp_path, toy_run).items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
     assert read_log(tmp_path / LOG) == read_log(directory / LOG)
+
+
+def test_run_that_ends_early_first_finishes_the_checkpoint_it_is_writing(
+    records, tmp_path, monkeypatch
+):
+    # It is written in the background, and what is half written when the process ends is lost.
+    closed, close = [], checkpoint.Checkpoints.close
+    monkeypatch.setattr(
+        checkpoint.Checkpoints, "close", lambda self: (close(self), closed.append(True))
+    )
+    interrupt(records, tmp_path, after=3)
+    assert closed == [True]
+    assert {path.name for path in tmp_path.iterdir()} == {"2", LOG}
 
 
 def test_each_step_is_logged_once(whole):
@@ -112,33 +114,30 @@ def test_what_is_reported(whole):
     assert built.info["final"] == read_log(directory / LOG)[-1]
 
 
-def test_last_state_and_as_many_before_it_as_asked_for_are_kept(whole, records):
+def test_last_checkpoint_and_as_many_before_it_as_asked_for_are_kept(whole, toy_run):
     assert saved_steps(whole[0]) == [4, 6]
-    state = last_state(records, whole[0])
-    assert int(state.step) == 6
+    assert int(last_arrays(whole[0], toy_run)["step"]) == 6
 
 
-def test_training_moves_every_trained_array(whole, records, compiled):
-    method = loop.make_update(toy_config(**RUN), records).method
-    before = named_arrays(compiled[method, CONFIG.seed].params)
-    for name, array in named_arrays(last_state(records, whole[0]).params).items():
+def test_training_moves_every_array(whole, toy_run):
+    before = named_arrays(toy_run.start)
+    for name, array in last_arrays(whole[0], toy_run).items():
         assert np.abs(np.asarray(array) - before[name]).max() > 0, name
 
 
-def test_every_step_of_a_run_uses_one_compilation(whole, compiled):
+def test_all_steps_of_all_runs_use_one_compilation(whole, toy_run):
     del whole
-    steps = [value for value in compiled.values() if hasattr(value, "_cache_size")]
-    assert [step._cache_size() for step in steps] == [1]
+    assert toy_run.step._cache_size() == 1
 
 
 def test_run_that_was_finished_but_not_published_has_only_to_say_so(whole, records, monkeypatch):
     # As after an interruption between the last checkpoint and the manifest.
     directory, built = whole
     monkeypatch.setattr(loop, "compile_step", lambda *_: pytest.fail)
-    assert run(toy_config(**RUN), records, directory) == built
+    assert run(CONFIG, records, directory) == built
 
 
-def test_loss_that_is_no_number_ends_the_run_unsaved(records, tmp_path, monkeypatch, managers):
+def test_loss_that_is_no_number_ends_the_run_unsaved(records, tmp_path, monkeypatch):
     compile_step = loop.compile_step
 
     def compile_broken(*args):
@@ -152,8 +151,7 @@ def test_loss_that_is_no_number_ends_the_run_unsaved(records, tmp_path, monkeypa
 
     monkeypatch.setattr(loop, "compile_step", compile_broken)
     with pytest.raises(FloatingPointError, match="loss is nan after step 4; earlier checkpoints"):
-        run(toy_config(**RUN), records, tmp_path)
-    managers[-1].wait()
+        run(CONFIG, records, tmp_path)
     assert saved_steps(tmp_path) == [2]
     assert [line["step"] for line in read_log(tmp_path / LOG)] == [1, 2, 3]
 
@@ -167,25 +165,21 @@ def test_split_smaller_than_the_batch_is_enough_to_train(tmp_path):
 
 
 def test_checkpoint_of_other_settings_is_refused(whole, records):
-    other = toy_config(
-        data={"statistics": "published"},
-        train={"log_every": 1, "save_every": 2, "keep": 1},
-        augment={"offset": 0.2},
-    )
+    other = toy_config(**RUN | {"augment": {"offset": 0.2}})
     with pytest.raises(ConfigError, match="made with other settings; give another --workdir"):
         run(other, records, whole[0])
 
 
-def test_checkpoint_of_another_model_is_refused(whole, records):
+def test_checkpoint_of_another_model_is_refused(whole, records, toy_run):
     update = loop.make_update(toy_config(model={"predictor_dim": 12}), records)
-    like = abstract_state(update.method, update.optimizer, CONFIG.seed, sharding.make_mesh())
+    like = abstract_state(update.method, update.optimizer, 0, toy_run.mesh)
     with pytest.raises(DataError, match=r"/6: array '.*predictor/.*' is float32\[.*\], expected"):
         checkpoint.restore_state(whole[0], like)
 
 
-def test_no_checkpoint_is_said_with_what_to_do(records, tmp_path):
+def test_no_checkpoint_is_said_with_what_to_do(tmp_path, toy_run):
     with pytest.raises(FileNotFoundError, match="holds no checkpoint; run the train stage again"):
-        last_state(records, tmp_path)
+        checkpoint.restore_state(tmp_path, toy_run.abstract)
 
 
 def test_batch_that_does_not_divide_over_the_devices_is_refused(records, tmp_path):

@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import road
+from PIL import Image
+from rasterio.transform import from_origin
+
+from rejepa_jax import cli
+from rejepa_jax.config import resolve
+from rejepa_jax.inspection import describe_config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run over colour pictures of two kinds, in three classes' folders."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(15):
+        for name, colour in (("red", (200, 40, 40)), ("green", (40, 200, 40))):
+            picture = np.clip(rng.normal(colour, 20, (24, 24, 3)), 0, 255).astype(np.uint8)
+            path = root / "archive" / name / f"{name}_{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
+    flags = road.arguments(
+        root / "run", "image_folder", data__archive=root / "archive", eval__k=3, index__kind="exact"
+    )
+    done = road.run("main", *flags)
+    assert done.returncode == 0, done.stderr
+    return root / "run"
+
+
+def query(run, name="red/red_3.png"):
+    return run.parent / "archive" / name
+
+
+def test_search_finds_the_image_itself_first(run, capsys):
+    assert cli.main(["search", str(run), str(query(run)), "-k", "4", "--json"]) == 0
+    hits = json.loads(capsys.readouterr().out)
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
+    assert hits[0]["id"] == "red/red_3.png"
+    assert hits[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert hits[0]["labels"] == ["red"]
+    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+
+
+def test_search_prints_a_table(run, capsys):
+    assert cli.main(["search", str(run), str(query(run)), "-k", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["rank", "score", "id", "split", "labels"]
+    assert len(lines) == 4
+
+
+def refuse(caplog, code, match, *argv):
+    assert cli.main([str(argument) for argument in argv]) == code
+    assert match in caplog.text
+
+
+def write_tiff(path, bands):
+    profile = {"driver": "GTiff", "width": 24, "height": 24, "transform": from_origin(0, 0, 1, 1)}
+    with rasterio.open(path, "w", count=len(bands), dtype=bands.dtype, **profile) as file:
+        file.write(bands)
+
+
+def test_k_larger_than_the_gallery_is_refused(run, caplog):
+    refuse(caplog, 2, "expected 1 to 30", "search", run, query(run), "-k", "31")
+
+
+def test_query_with_other_bands_is_refused(run, tmp_path, caplog):
+    path = tmp_path / "five.tif"
+    write_tiff(path, np.ones((5, 24, 24), np.uint8))
+    refuse(caplog, 2, "5 bands of uint8; the encoder takes 3 bands", "search", run, path)
+
+
+def test_query_of_another_dtype_is_refused(run, tmp_path, caplog):
+    path = tmp_path / "deep.tif"
+    write_tiff(path, np.ones((3, 24, 24), np.uint16))
+    refuse(caplog, 2, "3 bands of uint16", "search", run, path)
+
+
+def test_query_that_is_no_image_is_refused(run, tmp_path, caplog):
+    (tmp_path / "text.png").write_text("not a picture")
+    refuse(caplog, 3, "text.png", "search", run, tmp_path / "text.png")
+    refuse(caplog, 3, "nothing.png", "search", run, tmp_path / "nothing.png")
+
+
+def test_query_of_another_size_is_cut_to_its_central_square(run, tmp_path, capsys):
+    square = np.asarray(Image.open(query(run)))
+    wide = np.concatenate([np.zeros_like(square)[:, :5], square, np.zeros_like(square)[:, :5]], 1)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert cli.main(["search", str(run), str(tmp_path / "wide.png"), "-k", "1", "--json"]) == 0
+    (hit,) = json.loads(capsys.readouterr().out)
+    assert hit["id"] == "red/red_3.png"
+
+
+def test_search_without_a_finished_index_is_refused(tmp_path, caplog):
+    refuse(caplog, 3, "manifest.json", "search", tmp_path, tmp_path / "a.png")
+
+
+def test_verify_reads_every_byte(run, capsys):
+    assert cli.main(["verify", str(run)]) == 0
+    assert "DAMAGED" not in capsys.readouterr().out
+    path = next((run / "records").glob("*.tfrecord-*[0-9]"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    original = path.read_bytes()
+    path.write_bytes(content)
+    assert cli.main(["verify", str(run)]) == 3
+    out = capsys.readouterr().out
+    assert "records: DAMAGED" in out
+    assert path.name in out
+    path.write_bytes(original)
+
+
+def test_inspect_a_run(run, capsys):
+    assert cli.main(["inspect", str(run)]) == 0
+    out = capsys.readouterr().out
+    for name in ("records", "checkpoints", "encoders", "embeddings", "index", "evaluation"):
+        assert f"{run / name}: {name}" in out
+
+
+def test_inspect_counts_the_papers_parameters():
+    text = describe_config(resolve({}))
+    assert "197,094,144" in text
+    assert text.count("87,566,592") == 3  # context, target, and what retrieval needs
+    assert "21,960,960" in text
+    assert "context [b 147], target [b 1 49]" in text
+
+
+@pytest.mark.parametrize(
+    ("depth", "count"), [(6, "11,314,176"), (8, "14,863,104"), (10, "18,412,032")]
+)
+def test_inspect_counts_the_papers_predictors(depth, count):
+    assert count in describe_config(resolve({"model": {"predictor_depth": depth}}))
+
+
+def test_doctor(capsys):
+    assert cli.main(["doctor"]) == 0
+    assert "devices: 8 x cpu" in capsys.readouterr().out
+
+
+def test_unknown_arguments_are_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["doctor", "--config.train.steps=3"])
+    assert "unknown arguments" in capsys.readouterr().err

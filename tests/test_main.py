@@ -1,0 +1,153 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import road
+
+from rejepa_jax import artifacts
+from rejepa_jax.retrieval.encoder import load_bundle
+
+ARTEFACTS = (
+    "archive",
+    "records",
+    "checkpoints",
+    "encoders",
+    "embeddings",
+    "index",
+    "evaluation",
+    "report",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of the whole road over a small synthetic archive, and what it printed."""
+    workdir = tmp_path_factory.mktemp("road") / "run"
+    return workdir, road.run("main", *road.arguments(workdir))
+
+
+def test_whole_road_from_one_command(finished):
+    workdir, done = finished
+    assert done.returncode == 0, done.stderr
+    for name in ARTEFACTS:
+        assert artifacts.verify(workdir / name) == [], name
+    assert not list(workdir.glob("*.partial"))
+    assert "rejepa search" in done.stdout
+    assert "report.html" in done.stdout
+    assert "f1_micro_sets@10" in done.stdout
+
+
+def test_table_has_every_row_that_keeps_a_number_honest(finished):
+    rows = json.loads((finished[0] / "evaluation" / "table.json").read_text())["rows"]
+    twice = ["image statistics", "target encoder", "context encoder", "untrained encoder"]
+    expected = ["random ranking", "label prior", *(name for name in twice for _ in range(2))]
+    assert [row["descriptor"] for row in rows] == expected
+    for row in rows:
+        score = row["f1_micro_sets"]
+        assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+
+
+def test_every_image_reaches_records_embeddings_and_index(finished):
+    workdir = finished[0]
+    splits = artifacts.load(workdir / "records")["info"]["splits"]
+    counts = {name: split["records"] for name, split in splits.items()}
+    assert counts == {"train": 24, "validation": 10, "test": 14}
+    assert artifacts.load(workdir / "embeddings")["info"]["rows"] == 48
+    assert artifacts.load(workdir / "index")["info"]["rows"] == 48
+
+
+def test_second_run_skips_every_stage(finished):
+    workdir, _ = finished
+    before = {name: (workdir / name / "manifest.json").stat().st_mtime_ns for name in ARTEFACTS}
+    again = road.run("main", *road.arguments(workdir))
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("complete and unchanged, skipped") == len(ARTEFACTS)
+    after = {name: (workdir / name / "manifest.json").stat().st_mtime_ns for name in ARTEFACTS}
+    assert before == after
+
+
+def test_run_with_other_settings_is_refused_and_nothing_is_lost(finished):
+    workdir, _ = finished
+    other = road.run("main", *road.arguments(workdir, train__steps=7))
+    assert other.returncode == 2
+    assert "train.steps: 6 -> 7" in other.stderr
+    assert "Traceback" not in other.stderr
+    assert all(artifacts.verify(workdir / name) == [] for name in ARTEFACTS)
+
+
+def test_trainer_killed_mid_run_resumes_to_the_same_bits(finished, tmp_path):
+    whole, _ = finished
+    killed = tmp_path / "run"
+    killed.mkdir()
+    for name in ("archive", "records"):
+        shutil.copytree(whole / name, killed / name)
+    flags = road.arguments(killed, stage="prepare,train,export")
+    process = subprocess.Popen(
+        road.command("main", *flags),
+        cwd=road.ROOT,
+        env=road.environment() | {"PYTHONUNBUFFERED": "1"},
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    steps = killed / "checkpoints.partial"
+    deadline = time.monotonic() + 240
+    while not (steps / "2").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not (killed / "checkpoints").exists()
+    resumed = road.run("main", *flags)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed from" in resumed.stderr
+    for name in ("context", "target", "untrained"):
+        ours, unbroken = (load_bundle(run / "encoders" / name) for run in (killed, whole))
+        assert ours.fingerprint == unbroken.fingerprint
+    logged = (killed / "checkpoints" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "match"),
+    [
+        (["--config", "configs/none.py"], 2, "no such file"),
+        ([], 2, "no --config"),
+        (["--config", "configs/quickstart.py", "--stage=fly"], 2, "choose from prepare"),
+        (["--config", "configs/quickstart.py", "--config.train.stepz=1"], 2, "stepz"),
+        (["--config", "configs/quickstart.py", "--config.model.patch_size=7"], 2, "patch_size"),
+        (["--config", "configs/ben14k.py", "--config.data.archive=nowhere"], 3, "nowhere"),
+        (["--config", "configs/ben14k.py", "--stage=train"], 3, "manifest.json"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_said_with_their_exit_code(tmp_path, flags, code, match):
+    done = road.run("main", "--workdir", tmp_path / "run", *flags)
+    assert done.returncode == code, done.stderr
+    assert match in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_json_config_is_data_and_gives_the_same_run(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"data": {"layout": "image_folder", "archive": "nowhere.tar"}}))
+    done = road.run("main", "--config", path, "--workdir", tmp_path / "run")
+    assert done.returncode == 3
+    assert "nowhere.tar" in done.stderr
+    path.write_text(json.dumps({"data": {"layuot": "image_folder"}}))
+    done = road.run("main", "--config", path, "--workdir", tmp_path / "run")
+    assert done.returncode == 2
+    assert "layuot" in done.stderr
+
+
+def test_tensorflow_is_never_imported(finished):
+    assert finished[1].returncode == 0
+    code = (
+        "import sys, rejepa_jax.main, rejepa_jax.cli;"
+        "sys.exit('tensorflow' in sys.modules or 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [road.sys.executable, "-c", code], cwd=road.ROOT, env=road.environment(), check=False
+    )
+    assert done.returncode == 0
