@@ -243,6 +243,8 @@ def _build(kind: type, values: dict[str, Any], path: str) -> Any:
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path} = {value!r}: expected a group of settings")
         return _build(typing.cast(type, hint), value, path)
     if isinstance(hint, types.UnionType):
         return None if value is None else _convert(typing.get_args(hint)[0], value, path)
@@ -273,7 +275,11 @@ CHOICES = {
     "eval.pool": ("mean",),
     "index.kind": ("auto", "exact", "scann"),
 }
-POSITIVE = ("train.steps", "train.batch_size", "train.log_every", "train.save_every", "eval.k")
+POSITIVE = (
+    *("prepare.shard_records", "train.steps", "train.batch_size", "train.log_every"),
+    *("train.save_every", "eval.k", "eval.batch_size"),
+)
+SIZED = ("embed_dim", "depth", "num_heads", "predictor_dim", "predictor_depth")
 
 
 def validate(config: Config) -> None:
@@ -301,16 +307,11 @@ def validate(config: Config) -> None:
     _require(
         0 < low <= high <= 1, f"config.augment.crop_scale = {(low, high)}: 0 < low <= high <= 1"
     )
-    for name in (
-        "train.steps",
-        "train.batch_size",
-        "train.log_every",
-        "train.save_every",
-        "eval.k",
-    ):
-        group, key = name.split(".")
-        value = getattr(getattr(config, group), key)
-        _require(value > 0, f"config.{name} = {value}: must be at least 1")
+    low, high = config.augment.crop_ratio
+    _require(0 < low <= high, f"config.augment.crop_ratio = {(low, high)}: 0 < low <= high")
+    for path in POSITIVE:
+        value = _look_up(config, path)
+        _require(value > 0, f"config.{path} = {value}: must be at least 1")
     _require(
         config.train.batch_size > 1 or config.vicreg.weight == 0,
         "config.train.batch_size = 1: the variance terms need at least 2 (or vicreg.weight = 0)",
@@ -324,6 +325,9 @@ def validate(config: Config) -> None:
 
 def validate_model(model: Model) -> None:
     """Checks that widths divide into heads and into the four parts of a sine-cosine position."""
+    for name in SIZED:
+        value = getattr(model, name)
+        _require(value > 0, f"config.model.{name} = {value}: must be at least 1")
     for name in ("embed_dim", "predictor_dim"):
         width, heads = getattr(model, name), model.num_heads
         _require(

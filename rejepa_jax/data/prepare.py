@@ -2,7 +2,7 @@
 
 The items of each split are dealt into shards of fixed size in their sorted order, so the shards are
 the same bytes whatever the number of workers or interruptions. A shard that is finished has a note
-in `done/`; after an interruption only the shards without one, or with unusable items, are written.
+in `shards/`; after an interruption only the shards without one, or with unusable items, are written.
 """
 
 import collections
@@ -24,6 +24,7 @@ from rejepa_jax.types import DataError
 
 SCHEMA = "schema.json"
 QUARANTINE = "quarantine.jsonl"
+NOTES = "shards"  # folder with a note on each finished shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ShardTask:
     @property
     def note(self) -> pathlib.Path:
         """Where it is written that the shard is finished, and with what."""
-        return self.path.parent / "done" / f"{self.path.name}.json"
+        return self.path.parent / NOTES / f"{self.path.name}.json"
 
 
 def prepare(archive: Archive, directory: pathlib.Path, settings: Prepare) -> artifacts.Built:
@@ -47,7 +48,7 @@ def prepare(archive: Archive, directory: pathlib.Path, settings: Prepare) -> art
     Raises:
         DataError: more than `max_bad_fraction` of the items are unusable; what is finished stays.
     """
-    (directory / "done").mkdir(exist_ok=True)
+    (directory / NOTES).mkdir(exist_ok=True)
     tasks = deal_shards(archive, directory, settings.shard_records)
     notes = {task.path.name: artifacts.read_json(task.note) for task in tasks if task.note.exists()}
     notes = {name: note for name, note in notes.items() if not note["bad"]}  # may be mended by now
@@ -171,9 +172,6 @@ def _finish(
         {split: entry["bytes"] for split, entry in splits.items()},
     )
     hashes = {task.path.name: note["shard"]["sha256"] for task, note in shards}
-    for task, _ in shards:
-        task.note.unlink()
-    (directory / "done").rmdir()
     quarantined = sum(len(note["bad"]) for _, note in shards)
     return artifacts.Built({"splits": splits, "quarantined": quarantined}, hashes)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from rejepa_jax.config import Augment
 
+QUARTER_TURNS = ((0, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1))  # mirror rows, columns, swap axes
 STD_FLOOR = 1e-6  # of a band without contrast
 Images = dict[str, Shaped[Array, "b _ _ _"]]
 Boxes = Float[Array, "b 4"]  # top, left, height, width, as shares of the image
@@ -103,8 +104,10 @@ def resample(image: Float[Array, "b h w c"], boxes: Boxes, size: int) -> Float[A
 
 def random_turns(key: Key[Array, ""], batch: int, augment: Augment) -> Bool[Array, "b 3"]:
     """Draws, for each image, whether to mirror rows, mirror columns, and swap the two axes."""
-    allowed = jnp.array([[augment.flip, augment.flip, augment.rotate]])
-    return jax.random.bernoulli(key, shape=(batch, 3)) & allowed
+    flip_key, quarter_key = jax.random.split(key)
+    flips = jax.random.bernoulli(flip_key, shape=(batch, 2)) & augment.flip
+    quarters = jax.random.randint(quarter_key, (batch,), 0, 4 if augment.rotate else 1)
+    return jnp.array(QUARTER_TURNS, bool)[quarters] ^ jnp.pad(flips, ((0, 0), (0, 1)))
 
 
 def apply_turns(

@@ -25,7 +25,7 @@ class Predictor(nnx.Module):
     def __init__(self, spec: PredictorSpec, encoder: vit.EncoderSpec, *, rngs: nnx.Rngs):
         self.grid_size, self.dtype = encoder.grid_size, encoder.dtype
         self.embed = vit.linear(encoder.embed_dim, spec.dim, encoder.dtype, rngs)
-        token = nnx.initializers.truncated_normal(vit.INIT_STD)(rngs.params(), (spec.dim,))
+        token = nnx.initializers.normal(vit.INIT_STD)(rngs.params(), (spec.dim,))
         self.mask_token = nnx.Param(token)
         self.blocks = vit.stacked_blocks(
             spec.dim, spec.depth, encoder.num_heads, encoder.mlp_ratio, encoder.dtype, rngs

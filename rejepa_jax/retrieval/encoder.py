@@ -70,8 +70,9 @@ def load_bundle(directory: pathlib.Path) -> Bundle:
         FileNotFoundError: it is not there.
         DataError: weights and description do not belong together.
     """
-    if not (directory / DESCRIPTION).exists():
-        raise FileNotFoundError(f"{directory} holds no {DESCRIPTION}; run the export stage")
+    for name in (DESCRIPTION, WEIGHTS):
+        if not (directory / name).exists():
+            raise FileNotFoundError(f"{directory} holds no {name}; run the export stage")
     description = artifacts.read_json(directory / DESCRIPTION)
     mark = description.pop("fingerprint")
     weights = artifacts.sha256_file(directory / WEIGHTS)

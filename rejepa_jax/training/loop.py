@@ -1,5 +1,6 @@
 """Training from the first step, or from the last checkpoint, to the end."""
 
+import contextlib
 import dataclasses
 import pathlib
 from functools import partial
@@ -76,25 +77,29 @@ def train(
         mesh.size,
     )
 
-    for step in range(int(state.step) + 1, steps + 1):
-        state, metrics = step_fn(state, pipeline.to_device(next(batches), batch_place))
-        is_saved = step % config.train.save_every == 0 or step == steps
-        if is_saved or step % config.train.log_every == 0:
-            monitor.log(step, metrics)  # first, so that a state gone wrong is never saved
-        if is_saved:
-            checkpoints.save(state, batches)
-    checkpoints.close()
+    with contextlib.closing(checkpoints):  # whatever ends the loop, what is begun is written
+        for step in range(int(state.step) + 1, steps + 1):
+            state, metrics = step_fn(state, pipeline.to_device(next(batches), batch_place))
+            is_saved = step % config.train.save_every == 0 or step == steps
+            if is_saved or step % config.train.log_every == 0:
+                monitor.log(step, metrics)  # first, so that a state gone wrong is never saved
+            if is_saved:
+                checkpoints.save(state, batches)
     final = read_log(directory / LOG)[-1]  # also when all that was left to do is to say so
     return artifacts.Built({"steps": steps, "images": steps * batch_size, "final": final})
 
 
 def describe(config: Config) -> dict[str, Any]:
-    """Returns the settings that training depends on, as they are written into its artefact."""
-    groups = ("augment", "model", "mask", "vicreg", "ema", "optim", "train")
+    """Returns the settings that the result depends on, as they are written into its artefact.
+
+    How often something is logged or saved is not among them, and may change between resumptions.
+    """
+    groups = ("augment", "model", "mask", "vicreg", "ema", "optim")
     data = ("sensor", "bands", "image_size", "statistics", "train_split", "seed")
     return {
         "method": config.method,
         "seed": config.seed,
         "data": {name: getattr(config.data, name) for name in data},
+        "train": {"steps": config.train.steps, "batch_size": config.train.batch_size},
         **{group: dataclasses.asdict(getattr(config, group)) for group in groups},
     }

@@ -34,7 +34,8 @@ def reference(archive, tmp_path_factory):
 
 
 def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    files = (path for path in directory.iterdir() if path.is_file())
+    return {path.name: path.read_bytes() for path in files}
 
 
 def damaged(tmp_path, *numbers):
@@ -83,7 +84,7 @@ def test_what_is_left_is_shards_indices_and_metadata(reference):
     names = contents(reference[0]).keys()
     shards = {name + suffix for name in SHARDS for suffix in ("", ".index.npy")}
     assert shards | {SCHEMA, QUARANTINE, "dataset_info.json", "features.json"} <= names
-    assert not {name for name in names if name.endswith(".tmp") or name == "done"}
+    assert not {name for name in names if name.endswith(".tmp") or name == "begun.json"}
 
 
 def test_schema_is_written(reference):
@@ -167,7 +168,7 @@ def test_lost_notes_and_rubbish_change_no_byte(archive, reference, tmp_path):
     read, _ = stop_after(11)
     with pytest.raises(Stopped):
         prepare(dataclasses.replace(archive, read=read), directory, ONE)
-    notes = sorted((directory / "done").iterdir())
+    notes = sorted((directory / "shards").iterdir())
     assert len(notes) == 3
     notes[1].unlink()
     assert (directory / "toy-train.tfrecord-00002-of-00003.tmp").exists()
