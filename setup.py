@@ -18,7 +18,7 @@ TEST = ["beartype>=0.23", "jaxtyping>=0.3.11", "pytest>=9.2"]
 setup(
     name="rejepa_jax",
     version=VERSION,
-    description="REJEPA in JAX: learn image descriptors from Earth-observation archives, search them",
+    description="REJEPA in JAX: content-based search of Earth-observation archives",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -28,6 +28,7 @@ setup(
     package_data={"rejepa_jax.report": ["*.html"]},
     install_requires=[
         "absl-py>=2.5",
+        "etils>=1.15",
         "flax>=0.12.8",
         "google-crc32c>=1.9",
         "grain>=0.2.18",

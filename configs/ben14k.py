@@ -1,4 +1,4 @@
-"""REJEPA on BEN-14K: Sentinel-1 or Sentinel-2 patches of Serbia in summer, 19 land-cover labels.
+r"""REJEPA on BEN-14K: Sentinel-1 or Sentinel-2 patches of Serbia in summer, 19 land-cover labels.
 
     python -m rejepa_jax.main --config configs/ben14k.py --config.data.archive=PATH
         [--config.data.sensor=s1] [--workdir runs/ben14k_s1]
@@ -11,16 +11,17 @@ or shadow. Validation queries test, as in CSMAE.
 
 The model is the paper's: ViT-B/16 at 224 px, 147 context and 49 target tokens, predictor of 12
 layers of 384, batch 128; 400 epochs, which the paper leaves open (`rejepa inspect` prints its
-parameters). Cost: 69.6 G multiply-adds an image and step; one H200 is expected to need about an
-hour. Expected score: not yet run.
+parameters). Cost: 139 GFLOP an image, 4.3e17 in all by count: 25 minutes of one H200 if it reached
+36 % of its measured 790 TFLOP/s. Expected score and true duration: not yet run.
 
 A try on a few patches, with a toy model on a CPU:
 
-    python -m rejepa_jax.main --config configs/ben14k.py --config.data.archive=PATH \\
-        --config.data.selection=all --config.data.sensor=s1 --workdir runs/try_s1 \\
-        --config.model.size=tiny --config.model.depth=2 --config.model.predictor_dim=96 \\
-        --config.model.predictor_depth=2 --config.data.image_size=64 --config.train.steps=20 \\
-        --config.optim.warmup_steps=5 --config.train.batch_size=16 --config.eval.k=3
+    python -m rejepa_jax.main --config configs/ben14k.py --config.data.archive=PATH \
+        --config.data.selection=all --config.data.sensor=s1 --workdir runs/try_s1 \
+        --config.model.size=tiny --config.model.depth=2 --config.model.predictor_dim=96 \
+        --config.model.predictor_depth=2 --config.data.image_size=64 --config.train.steps=20 \
+        --config.optim.warmup_steps=5 --config.train.batch_size=16 \
+        --config.eval.k=3
 """
 
 from ml_collections import ConfigDict

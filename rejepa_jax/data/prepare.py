@@ -1,8 +1,8 @@
 """An archive becomes records: shards with their index, statistics and a list of what was unusable.
 
 The items of each split are dealt into shards of fixed size in their sorted order, so the shards are
-the same bytes whatever the number of workers or interruptions. A shard that is finished has a note
-in `shards/`; after an interruption only the shards without one, or with unusable items, are written.
+the same bytes whatever the number of workers or interruptions. A finished shard has a note in
+`shards/`; after an interruption only those without one, or with unusable items, are written.
 """
 
 import collections

@@ -6,6 +6,7 @@ from typing import Any
 import grain
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 
 from rejepa_jax.models.arrays import named_arrays, with_arrays
 from rejepa_jax.training.state import TrainState
@@ -84,7 +85,7 @@ def restore_state(directory: pathlib.Path, like: TrainState) -> TrainState:
 
 def _check_arrays(where: pathlib.Path, like: TrainState) -> None:
     """Compares what was saved with `like` before it is read: Orbax casts, and names no array."""
-    saved = ocp.StandardCheckpointHandler().metadata((where / "state").absolute())
+    saved = ocp.StandardCheckpointHandler().metadata(epath.Path((where / "state").absolute()))
     with_arrays(like, flat(saved.tree), str(where))
 
 
