@@ -20,10 +20,11 @@ import time
 import jax
 import numpy as np
 
-from rejepa_jax.config import base_config, resolve
+from rejepa_jax.config import base_config
 from rejepa_jax.data.preprocess import Preprocess, SensorInput
 from rejepa_jax.methods.build import build_method
 from rejepa_jax.methods.masking import token_counts
+from rejepa_jax.resolve import resolve
 from rejepa_jax.training import loop, sharding
 from rejepa_jax.training.optim import Schedules, make_optimizer
 from rejepa_jax.training.state import init_state

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from absl import flags, logging
 
 from rejepa_jax import artifacts, inspection
-from rejepa_jax.config import resolve
 from rejepa_jax.console import say, set_up_logging, table
 from rejepa_jax.main import parse_flags
+from rejepa_jax.resolve import resolve
 from rejepa_jax.retrieval import search as searching
 from rejepa_jax.types import ConfigError, DataError
 

@@ -18,8 +18,9 @@ from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
 from rejepa_jax import artifacts, stages
-from rejepa_jax.config import Config, base_config, resolve
+from rejepa_jax.config import Config, base_config
 from rejepa_jax.console import say, set_up_logging
+from rejepa_jax.resolve import resolve
 from rejepa_jax.types import ConfigError, DataError, InterruptedRunError
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Run directory; default runs/<name of the config>.")

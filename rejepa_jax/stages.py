@@ -110,6 +110,8 @@ def open_archive(config: Config, run: Path) -> Archive:
 def train(config: Config, run: Path) -> None:
     """Trains from the records; goes on from the last checkpoint after an interruption."""
     records = pipeline.open_records(records_directory(config, run))
+    for split in (config.data.train_split, config.eval.query_split, config.eval.gallery_split):
+        records.rows(split)  # a wrong name is refused now, not after a night of training
     settings = artifacts.plain(loop.describe(config))
     artifacts.run_stage(
         run / "checkpoints",

@@ -8,8 +8,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from rejepa_jax import cli
-from rejepa_jax.config import resolve
 from rejepa_jax.inspection import describe_config
+from rejepa_jax.resolve import resolve
 
 
 @pytest.fixture(scope="module")

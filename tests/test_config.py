@@ -4,7 +4,8 @@ import json
 import pytest
 from ml_collections import config_dict
 
-from rejepa_jax.config import CHOICES, Config, base_config, epochs_to_steps, resolve
+from rejepa_jax.config import Config, base_config, epochs_to_steps
+from rejepa_jax.resolve import CHOICES, resolve
 from rejepa_jax.types import ConfigError
 
 
@@ -231,3 +232,8 @@ def test_one_image_a_batch_is_enough_without_regularisation():
 )
 def test_epochs_in_steps_by_hand(epochs, images, batch_size, steps):
     assert epochs_to_steps(epochs, images, batch_size) == steps
+
+
+def test_queries_and_gallery_from_one_split_are_refused():
+    with pytest.raises(ConfigError, match="every query would find itself"):
+        resolve({"eval": {"query_split": "test", "gallery_split": "test"}})

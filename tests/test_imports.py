@@ -9,7 +9,7 @@ import rejepa_jax
 
 PACKAGE = pathlib.Path(rejepa_jax.__file__).parent
 LAYERS = (
-    {"types", "config", "artifacts", "console"},
+    {"types", "config", "resolve", "artifacts", "console"},
     {"data", "models"},
     {"methods"},
     {"retrieval"},

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rejepa_jax.config import resolve
 from rejepa_jax.models.arrays import named_arrays, with_arrays
+from rejepa_jax.resolve import resolve
 
 SETTINGS = {
     "data": {"sensor": "s2", "image_size": 16},

@@ -13,7 +13,7 @@ def encoder_spec(config: Config, bands: int) -> EncoderSpec:
     """Returns the encoder's shape for images of this many bands."""
     model = config.model
     if model.embed_dim is None or model.depth is None or model.num_heads is None:
-        raise TypeError("expected a config from `config.resolve`, which fills in the model's size")
+        raise TypeError("expected a config from `resolve.resolve`, which fills in the model's size")
     automatic = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return EncoderSpec(
         image_size=config.data.image_size,

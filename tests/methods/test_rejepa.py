@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from toys import filled, toy_config
 
-from rejepa_jax.config import resolve
 from rejepa_jax.methods.build import build_method
 from rejepa_jax.methods.masking import sample_masks
 from rejepa_jax.models.arrays import count_parameters, named_arrays
+from rejepa_jax.resolve import resolve
 
 CHOICES = ("none", "pred_target", "two_view")
 WEIGHTS = {
