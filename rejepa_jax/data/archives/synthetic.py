@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import rasterio
 from absl import logging
 
-from rejepa_jax.data.archives import scenes
 from rejepa_jax.data.archives.bigearthnet import CLASSES, FLAGGED, METADATA
-from rejepa_jax.data.archives.scene_places import PATCH_METRES, SPLITS, Place, capacity, place_of
+from rejepa_jax.data.scenes import drawing
+from rejepa_jax.data.scenes.places import PATCH_METRES, SPLITS, Place, capacity, place_of
 from rejepa_jax.types import ConfigError
 
 GENERATOR_VERSION = "1"
@@ -90,11 +90,11 @@ def _write_patch(
     directory: pathlib.Path, seed: int, index: int, split: str, number: int
 ) -> dict[str, object]:
     """Draws patch `index`, number `number` of its split, writes its bands, returns its row."""
-    rng = scenes.stream(seed, index, scenes.Purpose.PLACE)
+    rng = drawing.stream(seed, index, drawing.Purpose.PLACE)
     place = place_of(split, number, int(rng.integers(0, 1 << 16)))
-    scene = scenes.draw_scene(seed, index, str(rng.choice(place.tile.landscapes)))
-    conditions = scenes.scene_conditions(seed, index, place.day_of_year)
-    images = scenes.render(seed, index, scene, conditions)
+    scene = drawing.draw_scene(seed, index, str(rng.choice(place.tile.landscapes)))
+    conditions = drawing.scene_conditions(seed, index, place.day_of_year)
+    images = drawing.render(seed, index, scene, conditions)
     s2 = directory / "BigEarthNet-S2" / place.s2_product / place.patch_id
     s1 = directory / "BigEarthNet-S1" / place.s1_product / place.s1_name
     for folder in (s1, s2):

@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt16
 from scipy import ndimage
 
-from rejepa_jax.data.archives.scene_conditions import Conditions
-from rejepa_jax.data.archives.scene_materials import MATERIAL_INDEX, backscatter, spectra
-from rejepa_jax.data.archives.scene_mixtures import Shares
-from rejepa_jax.data.archives.scene_patterns import (
+from rejepa_jax.data.scenes.conditions import Conditions
+from rejepa_jax.data.scenes.materials import MATERIAL_INDEX, backscatter, spectra
+from rejepa_jax.data.scenes.mixtures import Shares
+from rejepa_jax.data.scenes.patterns import (
     COLUMNS,
     ROWS,
     SIZE,

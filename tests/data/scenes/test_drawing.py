@@ -5,19 +5,20 @@ import re
 import numpy as np
 import pytest
 
-from rejepa_jax.data.archives import bigearthnet, scenes
-from rejepa_jax.data.archives.scene_landscapes import LANDSCAPES, Cover
-from rejepa_jax.data.archives.scene_layout import draw_class_map, labels_of
-from rejepa_jax.data.archives.scene_materials import MATERIAL_INDEX, spectra
-from rejepa_jax.data.archives.scene_patterns import slope_towards, trees
-from rejepa_jax.data.archives.scene_places import place_of
-from rejepa_jax.data.archives.scene_surfaces import SURFACES
+from rejepa_jax.data.archives import bigearthnet
+from rejepa_jax.data.scenes import drawing
+from rejepa_jax.data.scenes.landscapes import LANDSCAPES, Cover
+from rejepa_jax.data.scenes.layout import draw_class_map, labels_of
+from rejepa_jax.data.scenes.materials import MATERIAL_INDEX, spectra
+from rejepa_jax.data.scenes.patterns import slope_towards, trees
+from rejepa_jax.data.scenes.places import place_of
+from rejepa_jax.data.scenes.surfaces import SURFACES
 from rejepa_jax.data.sensors import SENSORS
 
 
 @pytest.mark.parametrize("landscape", LANDSCAPES)
 def test_labels_are_what_covers_three_percent(landscape):
-    scene = scenes.draw_scene(0, 3, landscape)
+    scene = drawing.draw_scene(0, 3, landscape)
     covered = [c for c in range(19) if (scene.class_map == c).sum() >= 0.03 * 120 * 120]
     assert scene.labels == tuple(covered)
 
@@ -41,30 +42,30 @@ def test_all_classes_occur_often_enough():
     """Each of the 19 in at least 2 % of the patches that an archive would hold."""
     seen = np.zeros(19)
     for index in range(600):
-        rng = scenes.stream(1, index, scenes.Purpose.PLACE)
+        rng = drawing.stream(1, index, drawing.Purpose.PLACE)
         landscape = str(rng.choice(place_of("train", index, 0).tile.landscapes))
-        content = scenes.stream(1, index, scenes.Purpose.CONTENT)
+        content = drawing.stream(1, index, drawing.Purpose.CONTENT)
         seen[list(labels_of(draw_class_map(content, landscape)))] += 1
     assert (seen / 600).min() >= 0.02
 
 
 def test_the_sea_lies_only_in_coastal_landscapes():
     for landscape, plan in LANDSCAPES.items():
-        labels = {label for i in range(10) for label in scenes.draw_scene(2, i, landscape).labels}
+        labels = {label for i in range(10) for label in drawing.draw_scene(2, i, landscape).labels}
         assert (Cover.MARINE_WATERS in labels) == ("coast" in plan.features)
 
 
 def test_conditions_change_pixels_and_not_labels():
-    scene = scenes.draw_scene(0, 1, "plain")
-    seen = [scenes.render(0, 1, scene, scenes.scene_conditions(seed, 1, 170)) for seed in (0, 1)]
+    scene = drawing.draw_scene(0, 1, "plain")
+    seen = [drawing.render(0, 1, scene, drawing.scene_conditions(seed, 1, 170)) for seed in (0, 1)]
     assert abs(np.log(seen[0]["B08"].mean() / seen[1]["B08"].mean())) > 0.05
-    assert scenes.draw_scene(0, 1, "plain").labels == scene.labels
-    np.testing.assert_array_equal(scenes.draw_scene(0, 1, "plain").cover, scene.cover)
+    assert drawing.draw_scene(0, 1, "plain").labels == scene.labels
+    np.testing.assert_array_equal(drawing.draw_scene(0, 1, "plain").cover, scene.cover)
 
 
 def test_every_pixel_is_made_of_something_whole():
     for index, landscape in enumerate(LANDSCAPES):
-        cover = scenes.draw_scene(4, index, landscape).cover
+        cover = drawing.draw_scene(4, index, landscape).cover
         np.testing.assert_allclose(cover.sum(0), 1, atol=1e-5)
         assert cover.min() >= 0
 

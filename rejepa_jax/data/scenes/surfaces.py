@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rejepa_jax.data.archives.scene_landscapes import Cover
-from rejepa_jax.data.archives.scene_mixtures import FLAT, Surface, draw_fields, of_parcel, overgrown
-from rejepa_jax.data.archives.scene_patterns import (
+from rejepa_jax.data.scenes.landscapes import Cover
+from rejepa_jax.data.scenes.mixtures import FLAT, Surface, draw_fields, of_parcel, overgrown
+from rejepa_jax.data.scenes.patterns import (
     borders,
     clumps,
     parcels,

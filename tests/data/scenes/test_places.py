@@ -5,7 +5,7 @@ import itertools
 
 from rasterio.warp import transform
 
-from rejepa_jax.data.archives.scene_places import capacity, place_of
+from rejepa_jax.data.scenes.places import capacity, place_of
 
 
 def test_places_are_unique_and_splits_apart():

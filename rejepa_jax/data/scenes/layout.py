@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rejepa_jax.data.archives.bigearthnet import CLASSES
-from rejepa_jax.data.archives.scene_landscapes import LANDSCAPES, Cover
-from rejepa_jax.data.archives.scene_patterns import COLUMNS, ROWS, SIZE, smooth_noise, turned
+from rejepa_jax.data.scenes.landscapes import LANDSCAPES, Cover
+from rejepa_jax.data.scenes.patterns import COLUMNS, ROWS, SIZE, smooth_noise, turned
 
 MIN_SHARE = 0.03  # of the scene: a class that covers less is drawn but is no label
 

@@ -11,14 +11,14 @@ import enum
 import numpy as np
 from jaxtyping import Bool
 
-from rejepa_jax.data.archives.scene_conditions import Conditions, draw_conditions
-from rejepa_jax.data.archives.scene_landscapes import Cover
-from rejepa_jax.data.archives.scene_layout import ClassMap, draw_class_map, labels_of
-from rejepa_jax.data.archives.scene_materials import MATERIAL_INDEX
-from rejepa_jax.data.archives.scene_mixtures import Shares
-from rejepa_jax.data.archives.scene_patterns import SIZE, Field, smooth_noise, turned
-from rejepa_jax.data.archives.scene_radiometry import render_s1, render_s2
-from rejepa_jax.data.archives.scene_surfaces import SURFACES
+from rejepa_jax.data.scenes.conditions import Conditions, draw_conditions
+from rejepa_jax.data.scenes.landscapes import Cover
+from rejepa_jax.data.scenes.layout import ClassMap, draw_class_map, labels_of
+from rejepa_jax.data.scenes.materials import MATERIAL_INDEX
+from rejepa_jax.data.scenes.mixtures import Shares
+from rejepa_jax.data.scenes.patterns import SIZE, Field, smooth_noise, turned
+from rejepa_jax.data.scenes.radiometry import render_s1, render_s2
+from rejepa_jax.data.scenes.surfaces import SURFACES
 
 _WATERS = (Cover.INLAND_WATERS, Cover.MARINE_WATERS)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from rejepa_jax.data.archives.scene_patterns import SIZE, Field, borders, parcels, smooth_noise
+from rejepa_jax.data.scenes.patterns import SIZE, Field, borders, parcels, smooth_noise
 
 Shares = Float32[np.ndarray, "m h w"]  # of each pixel by material, summing to 1
 Mixture = dict[str, Field | float]  # share of each pixel by material; what is missing is soil
