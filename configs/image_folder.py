@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     config.ema.start = 0.98
 
     config.train.batch_size = 128
-    config.train.steps = 300
+    config.train.steps = 400
     config.train.log_every = 10
     config.train.save_every = 100
     config.optim.warmup_steps = 30
