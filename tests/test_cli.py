@@ -5,7 +5,6 @@ import pytest
 import rasterio
 import road
 from PIL import Image
-from rasterio.transform import from_origin
 
 from rejepa_jax import cli
 from rejepa_jax.inspection import describe_config
@@ -58,7 +57,12 @@ def refuse(caplog, code, match, *argv):
 
 
 def write_tiff(path, bands):
-    profile = {"driver": "GTiff", "width": 24, "height": 24, "transform": from_origin(0, 0, 1, 1)}
+    profile = {
+        "driver": "GTiff",
+        "width": 24,
+        "height": 24,
+        "transform": rasterio.Affine(1, 0, 0, 0, -1, 0),
+    }
     with rasterio.open(path, "w", count=len(bands), dtype=bands.dtype, **profile) as file:
         file.write(bands)
 

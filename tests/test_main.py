@@ -4,9 +4,13 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
 
+import numpy as np
 import pytest
+import rasterio
 import road
+from pyarrow import parquet
 
 from rejepa_jax import artifacts
 from rejepa_jax.retrieval.encoder import load_bundle
@@ -139,6 +143,31 @@ def test_json_config_is_data_and_gives_the_same_run(tmp_path):
     done = road.run("main", "--config", path, "--workdir", tmp_path / "run")
     assert done.returncode == 2
     assert "layuot" in done.stderr
+
+
+def test_whole_road_on_zipped_geotiffs_of_five_bands(tmp_path):
+    rng = np.random.default_rng(0)
+    profile = {"driver": "GTiff", "width": 20, "height": 20, "count": 5, "dtype": "uint16"}
+    with zipfile.ZipFile(tmp_path / "scenes.zip", "w") as archive:
+        for number in range(20):
+            place = rasterio.Affine(10, 0, 500_000 + 200 * number, 0, -10, 4_900_000)
+            with rasterio.MemoryFile() as memory:
+                with memory.open(**profile, crs="EPSG:32634", transform=place) as file:
+                    file.write(rng.integers(1, 4000, (5, 20, 20), np.uint16))
+                name = f"scenes/{'wet' if number % 2 else 'dry'}/{number}.tif"
+                archive.writestr(name, bytes(memory.getbuffer()))
+    archive = tmp_path / "scenes.zip"
+    run = tmp_path / "run"
+    flags = road.arguments(
+        run, "image_folder", data__archive=archive, data__sensor="image", eval__k=3, train__steps=2
+    )
+    done = road.run("main", *flags)
+    assert done.returncode == 0, done.stderr
+    table = parquet.read_table(run / "embeddings" / "part-00000-of-00001.parquet")
+    assert b"geo" in table.schema.metadata
+    boxes = table["bbox"].to_pylist()
+    assert all(20.9 < box["xmin"] < box["xmax"] < 21.1 for box in boxes)
+    assert "5 bands: band1" in (run / "report" / "report.html").read_text()
 
 
 def test_tensorflow_is_never_imported(finished):

@@ -54,7 +54,8 @@ def write_report(
         verdicts=verdicts,
         curves=curves.draw_curves(run / "checkpoints" / LOG),
         answers=gallery.show_answers(ranking, records, bundle["sensor"], settings.queries),
-        sensor=sensors.sensor_spec(bundle["sensor"]),
+        sensor=_title(bundle["sensor"], bundle["record"]["bands"]),
+        dtype=bundle["record"]["dtype"],
         records=records,
     )
     (directory / PAGE).write_text(html, encoding="utf-8")
@@ -70,6 +71,12 @@ def _check_sources(run: pathlib.Path, stages: dict[str, dict[str, Any]]) -> None
                     f"{run / name}: got one made from {source} {fingerprint[:12]}, expected "
                     f"{stages[source]['fingerprint'][:12]}, which is there; run {name} again"
                 )
+
+
+def _title(sensor: str, bands: list[str]) -> str:
+    """Names a sensor; one that no table knows by its bands."""
+    known = sensors.SENSORS.get(sensor)
+    return known.title if known else f"{len(bands)} bands: {', '.join(bands)}"
 
 
 def render(**content: Any) -> str:

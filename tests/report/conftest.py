@@ -105,7 +105,8 @@ def make_run(run: pathlib.Path, table, layout) -> pathlib.Path:
 
     log = "".join(json.dumps(log_line(step)) + "\n" for step in (1, 2, 4))
     facts = {"kind": "exact", "rows": 8, "dim": 32, "recall_at_10": 0.98765}
-    bundle = json.dumps({"sensor": "rgb"})
+    record = {"bands": ["red", "green", "blue"], "dtype": "uint8"}
+    bundle = json.dumps({"sensor": "rgb", "record": record})
     stage("records", {"layout": layout}, (), write_records)
     stage(
         "checkpoints",
