@@ -9,8 +9,9 @@ splits `gallery` and `query`; without it every fifth image of a class is a query
 gallery images, never their labels. For a sensor other than 8-bit colour give `data.sensor=image`.
 
 Cost: see docs/results.md, which has a run over 6,000 aerial images of 150 px in 30 classes. With
-an accelerator take a larger model: `--config.model.size=small --config.model.predictor_dim=384
---config.data.image_size=128 --config.train.steps=20000`.
+an accelerator take a larger model: `--config.model.size=small --config.model.depth=12
+--config.model.predictor_dim=384 --config.model.predictor_depth=6 --config.data.image_size=128
+--config.train.steps=20000`.
 """
 
 from ml_collections import ConfigDict
@@ -35,9 +36,8 @@ def get_config() -> ConfigDict:
     config.augment.band_offset = 0.1
 
     config.model.patch_size = 16
-    config.model.embed_dim = 192
+    config.model.size = "tiny"
     config.model.depth = 4
-    config.model.num_heads = 3
     config.model.predictor_dim = 96
     config.model.predictor_depth = 2
 

@@ -57,19 +57,29 @@ def run_stage(
     name = directory.name
     if (directory / MANIFEST).exists():
         manifest = load(directory)
-        _refuse_changes(directory, manifest["settings"], settings)
+        refuse_changes(directory, manifest["settings"], settings)
         if manifest["inputs"] == inputs:
             logging.info("%s: complete and unchanged, skipped", name)
             return manifest
         logging.warning("%s: what it was made from has changed; making it again", name)
     partial = directory.with_name(name + ".partial")
     if not _is_finished(partial, settings, inputs):
+        is_new = not partial.exists()
         _open_partial(partial, settings, inputs)
-        built = build(partial)
+        try:
+            built = build(partial)
+        except (ConfigError, DataError) as error:
+            if is_new and (isinstance(error, ConfigError) or _is_empty(partial)):
+                shutil.rmtree(partial)  # refused before anything was done: leave no trace
+            raise
         _write_manifest(partial, name, settings, inputs, built)
     publish(partial, directory)
     logging.info("%s: done", name)
     return load(directory)
+
+
+def _is_empty(partial: pathlib.Path) -> bool:
+    return [path.name for path in partial.rglob("*") if path.is_file()] == [BEGUN]
 
 
 def _is_finished(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[str, Any]) -> bool:
@@ -77,7 +87,7 @@ def _is_finished(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[s
     if not (partial / MANIFEST).exists():
         return False
     manifest = read_json(partial / MANIFEST)
-    _refuse_changes(partial, manifest["settings"], settings)
+    refuse_changes(partial, manifest["settings"], settings)
     return manifest["inputs"] == inputs
 
 
@@ -86,7 +96,7 @@ def _open_partial(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[
     begun = partial / BEGUN
     if begun.exists():
         before = read_json(begun)
-        _refuse_changes(partial, before["settings"], settings)
+        refuse_changes(partial, before["settings"], settings)
         if before["inputs"] == inputs:
             logging.info("%s: going on where it stopped", partial.name)
             return
@@ -97,7 +107,8 @@ def _open_partial(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[
     write_json(begun, {"settings": settings, "inputs": inputs})
 
 
-def _refuse_changes(where: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def refuse_changes(where: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises a ConfigError that names each setting in which two sets of them differ."""
     old, new = _flat(before), _flat(now)
     changes = [
         f"{key}: {old.get(key, '(unset)')!r} -> {new.get(key, '(unset)')!r}"
@@ -121,10 +132,11 @@ def _write_manifest(
         relative = path.relative_to(partial).as_posix()
         digest = built.sha256.get(relative) or sha256_file(path)
         files[relative] = {"bytes": path.stat().st_size, "sha256": digest}
-    content = {"stage": name, "settings": settings, "inputs": inputs, "files": files}
+    content = {"stage": name, "settings": settings, "files": files}
     manifest = {
-        "fingerprint": fingerprint(content),
+        "fingerprint": fingerprint(content),  # of what it is, not of what it came from
         **content,
+        "inputs": inputs,
         "info": plain(built.info),
         "versions": versions(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -181,7 +193,7 @@ def verify(directory: pathlib.Path) -> list[str]:
         digest = sha256_file(directory / name)
         if digest != entry["sha256"]:
             faults.append(f"{directory / name}: sha256 {digest}, expected {entry['sha256']}")
-    content = {key: manifest[key] for key in ("stage", "settings", "inputs", "files")}
+    content = {key: manifest[key] for key in ("stage", "settings", "files")}
     if fingerprint(content) != manifest["fingerprint"]:
         faults.append(f"{directory / MANIFEST}: its fingerprint does not match its content")
     return faults

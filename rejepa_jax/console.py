@@ -1,10 +1,13 @@
 """What a person sees while a stage works and when the run is over; the only place that prints."""
 
 import logging as standard_logging
+import pathlib
 import sys
 import time
 
 from absl import logging
+
+OURS = str(pathlib.Path(__file__).parent) + "/"
 
 
 def set_up_logging() -> None:
@@ -13,7 +16,7 @@ def set_up_logging() -> None:
     logging.use_absl_handler()
     handler = logging.get_absl_handler().python_handler
     handler.setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    handler.addFilter(lambda r: r.levelno >= standard_logging.WARNING or "rejepa_jax" in r.pathname)
+    handler.addFilter(lambda r: r.levelno >= standard_logging.WARNING or OURS in r.pathname)
 
 
 class Progress:

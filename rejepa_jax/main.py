@@ -21,7 +21,7 @@ from rejepa_jax import artifacts, stages
 from rejepa_jax.config import Config, base_config
 from rejepa_jax.console import say, set_up_logging
 from rejepa_jax.resolve import resolve
-from rejepa_jax.types import ConfigError, DataError, InterruptedRunError
+from rejepa_jax.types import ConfigError, DataError
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Run directory; default runs/<name of the config>.")
 STAGE = flags.DEFINE_list("stage", list(stages.STAGES), "Stages to run, in the road's order.")
@@ -35,9 +35,11 @@ def parse_flags(argv: Sequence[str]) -> str:
     """
     name, rest = define_config(argv)
     try:
-        flags.FLAGS(rest)
+        stray = flags.FLAGS(rest)[1:]
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"command line: {error}") from error
+    if stray:
+        raise ConfigError(f"command line: {stray[0]!r} is no flag; write --config.key=value")
     return name
 
 
@@ -119,8 +121,8 @@ def main(argv: Sequence[str]) -> int:
         return _fail(error, 3)
     except FloatingPointError as error:
         return _fail(error, 1)
-    except (InterruptedRunError, KeyboardInterrupt) as error:
-        return _fail(error or "interrupted; run the same command again to go on", 75)
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to go on", 75)
     return 0
 
 

@@ -22,7 +22,7 @@ from rejepa_jax import artifacts
 from rejepa_jax.config import Config
 from rejepa_jax.data import pipeline
 from rejepa_jax.data.archives import bigearthnet, image_folder, synthetic
-from rejepa_jax.data.archives.files import Archive
+from rejepa_jax.data.archives.files import Archive, identity
 from rejepa_jax.data.prepare import count_workers
 from rejepa_jax.data.prepare import prepare as write_records
 from rejepa_jax.report import page
@@ -78,20 +78,10 @@ def _archive_inputs(config: Config) -> dict[str, Any]:
     data = config.data
     if not data.archive or not Path(data.archive).exists():
         return {}
-    inputs: dict[str, Any] = {"archive": _identity(Path(data.archive))}
+    inputs: dict[str, Any] = {"archive": identity(Path(data.archive))}
     if data.split_file:
         inputs["split_file"] = artifacts.sha256_file(Path(data.split_file))
     return inputs
-
-
-def _identity(archive: Path) -> dict[str, Any]:
-    """Tells archives apart without reading them: name and size, or a folder's name and time.
-
-    A file's time is left out, since copying changes it and 600,000 patches take a night.
-    """
-    status = archive.stat()
-    mark = {"mtime_ns": status.st_mtime_ns} if archive.is_dir() else {"bytes": status.st_size}
-    return {"name": archive.absolute().name, **mark}
 
 
 def open_archive(config: Config, run: Path) -> Archive:
@@ -124,11 +114,13 @@ def train(config: Config, run: Path) -> None:
 def export(config: Config, run: Path) -> None:
     """Writes the encoder bundles, then the embeddings of every record by the chosen one."""
     records = pipeline.open_records(records_directory(config, run))
-    trained = artifacts.load(run / "checkpoints")["fingerprint"]
+    checkpoints = artifacts.load(run / "checkpoints")
+    trained_with = artifacts.plain(loop.describe(config))
+    artifacts.refuse_changes(run / "checkpoints", checkpoints["settings"], trained_with)
     encoders = artifacts.run_stage(
         run / "encoders",
         {"pool": config.eval.pool},
-        {"checkpoints": trained},
+        {"checkpoints": checkpoints["fingerprint"]},
         lambda partial: exporting.export(config, records, run / "checkpoints", partial),
     )
     artifacts.run_stage(

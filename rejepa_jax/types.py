@@ -19,10 +19,6 @@ class ConfigError(ValueError):
     """A setting or a command cannot be used as it is; the message says what to change (exit 2)."""
 
 
-class InterruptedRunError(RuntimeError):
-    """The work stopped before its end with everything saved: run it again (exit code 75)."""
-
-
 class Batch(TypedDict):
     """One step's images, still in the archive's own dtypes.
 

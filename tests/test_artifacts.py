@@ -74,11 +74,29 @@ def test_equal_content_gives_equal_fingerprints_wherever_and_whenever_it_is_made
 
 
 @pytest.mark.parametrize(
-    ("settings", "inputs"), [({**SETTINGS, "size": 4}, INPUTS), (SETTINGS, {"records": "abd"})]
+    ("settings", "inputs", "is_equal"),
+    [({**SETTINGS, "size": 4}, INPUTS, False), (SETTINGS, {"records": "abd"}, True)],
 )
-def test_fingerprint_covers_settings_and_inputs(stage, tmp_path, settings, inputs):
+def test_fingerprint_is_of_what_it_is_and_not_of_what_it_came_from(
+    stage, tmp_path, settings, inputs, is_equal
+):
     other = run_stage(tmp_path / "elsewhere" / "stage", settings, inputs, build)
-    assert other["fingerprint"] != artifacts.load(stage)["fingerprint"]
+    assert (other["fingerprint"] == artifacts.load(stage)["fingerprint"]) == is_equal
+
+
+@pytest.mark.parametrize(
+    ("error", "touched", "is_left"),
+    [(ConfigError, True, False), (DataError, False, False), (DataError, True, True)],
+)
+def test_a_refusal_before_any_work_leaves_no_trace(tmp_path, error, touched, is_left):
+    def refuse(partial):
+        if touched:
+            (partial / "begun.txt").write_text("work")
+        raise error("no")
+
+    with pytest.raises(error, match="no"):
+        run_stage(tmp_path / "stage", SETTINGS, INPUTS, refuse)
+    assert (tmp_path / "stage.partial").exists() == is_left
 
 
 # --- run again

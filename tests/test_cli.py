@@ -89,9 +89,9 @@ def test_query_that_is_no_image_is_refused(run, tmp_path, caplog):
     refuse(caplog, 3, "nothing.png", "search", run, tmp_path / "nothing.png")
 
 
-def test_query_of_another_size_is_cut_to_its_central_square(run, tmp_path, capsys):
-    square = np.asarray(Image.open(query(run)))
-    wide = np.concatenate([np.zeros_like(square)[:, :5], square, np.zeros_like(square)[:, :5]], 1)
+def test_query_of_another_size_is_cut_to_its_central_square_and_resampled(run, tmp_path, capsys):
+    square = np.asarray(Image.open(query(run)).resize((72, 72), Image.Resampling.BICUBIC))
+    wide = np.concatenate([np.zeros_like(square)[:, :9], square, np.zeros_like(square)[:, :9]], 1)
     Image.fromarray(wide).save(tmp_path / "wide.png")
     assert cli.main(["search", str(run), str(tmp_path / "wide.png"), "-k", "1", "--json"]) == 0
     (hit,) = json.loads(capsys.readouterr().out)

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import zipfile
 
@@ -120,6 +121,7 @@ def test_trainer_killed_mid_run_resumes_to_the_same_bits(finished, tmp_path):
         (["--config", "configs/none.py"], 2, "no such file"),
         ([], 2, "no --config"),
         (["--config", "configs/quickstart.py", "--stage=fly"], 2, "choose from prepare"),
+        (["--config", "configs/quickstart.py", "train.steps=7"], 2, "'train.steps=7' is no flag"),
         (["--config", "configs/quickstart.py", "--config.train.stepz=1"], 2, "stepz"),
         (["--config", "configs/quickstart.py", "--config.model.patch_size=7"], 2, "patch_size"),
         (["--config", "configs/ben14k.py", "--config.data.archive=nowhere"], 3, "nowhere"),
@@ -131,6 +133,40 @@ def test_mistakes_on_the_command_line_are_said_with_their_exit_code(tmp_path, fl
     assert done.returncode == code, done.stderr
     assert match in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_readme_searches_with_a_patch_of_the_quickstarts_sensor(finished):
+    workdir, _ = finished
+    block = (road.ROOT / "README.md").read_text().split("```bash search\n")[1].split("```")[0]
+    line = block.replace(".venv/bin/rejepa", f"{sys.executable} -m rejepa_jax.cli")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", line.replace("runs/quickstart", str(workdir))],
+        cwd=road.ROOT,
+        env=road.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2].split()[:2] == ["1", "1.0000"]
+
+
+def test_export_of_what_was_trained_with_other_settings_is_refused(finished):
+    flags = road.arguments(finished[0], stage="export", model__num_heads=4)
+    done = road.run("main", *flags)
+    assert done.returncode == 2
+    assert "model.num_heads: 2 -> 4" in done.stderr
+
+
+def test_refused_settings_leave_nothing_that_hinders_the_right_ones(finished, tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    for name in ("archive", "records"):
+        shutil.copytree(finished[0] / name, workdir / name)
+    done = road.run("main", *road.arguments(workdir, stage="train", data__sensor="rgb"))
+    assert done.returncode == 2
+    assert "choose one" in done.stderr
+    assert not (workdir / "checkpoints.partial").exists()
 
 
 def test_json_config_is_data_and_gives_the_same_run(tmp_path):

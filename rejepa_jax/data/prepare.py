@@ -41,6 +41,11 @@ class ShardTask:
         """Where it is written that the shard is finished, and with what."""
         return self.path.parent / NOTES / f"{self.path.name}.json"
 
+    @property
+    def mark(self) -> str:
+        """What the shard is made of: a note with another mark is of another dealing of items."""
+        return artifacts.fingerprint([dataclasses.asdict(item) for item in self.items])
+
 
 def prepare(archive: Archive, directory: pathlib.Path, settings: Prepare) -> artifacts.Built:
     """Writes every shard that is not there yet, then the metadata over all of them.
@@ -51,8 +56,15 @@ def prepare(archive: Archive, directory: pathlib.Path, settings: Prepare) -> art
     (directory / NOTES).mkdir(exist_ok=True)
     tasks = deal_shards(archive, directory, settings.shard_records)
     notes = {task.path.name: artifacts.read_json(task.note) for task in tasks if task.note.exists()}
-    notes = {name: note for name, note in notes.items() if not note["bad"]}  # may be mended by now
+    notes = {  # an unusable item may be mended by now, and the items may be others
+        task.path.name: notes[task.path.name]
+        for task in tasks
+        if task.path.name in notes
+        and not notes[task.path.name]["bad"]
+        and notes[task.path.name]["items"] == task.mark
+    }
     waiting = [task for task in tasks if task.path.name not in notes]
+    _remove_others(directory, tasks)
     total = len(archive.items)
     progress = Progress("prepare", total, "images", sum(map(_items_in, notes.values())))
     for task, note in _write_all(waiting, archive.files, count_workers(settings)):
@@ -61,6 +73,16 @@ def prepare(archive: Archive, directory: pathlib.Path, settings: Prepare) -> art
         progress.update(sum(map(_items_in, notes.values())))
     _write_quarantine(directory, notes)
     return _finish(archive, directory, [(task, notes[task.path.name]) for task in tasks])
+
+
+def _remove_others(directory: pathlib.Path, tasks: list[ShardTask]) -> None:
+    """Removes shards and notes of an earlier dealing of the items into another number of shards."""
+    expected = {task.path.name for task in tasks}
+    for note in (directory / NOTES).glob("*.json"):
+        if note.stem not in expected:
+            for path in (directory / note.stem, directory / (note.stem + tfrecord.INDEX_SUFFIX)):
+                path.unlink(missing_ok=True)
+            note.unlink()
 
 
 def count_workers(settings: Prepare) -> int:
@@ -139,6 +161,7 @@ def write_shard(task: ShardTask, files: ArchiveFiles) -> dict[str, Any]:
 
     info = tfrecord.write_shard(task.path, records())
     note = {
+        "items": task.mark,
         "split": task.items[0].split,
         "shard": dataclasses.asdict(info),
         "bad": bad,

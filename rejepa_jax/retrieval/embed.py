@@ -19,16 +19,15 @@ PART_ROWS = 65536
 
 
 def example_batches(
-    records: RecordSet, rows: np.ndarray, batch_size: int
-) -> Iterator[tuple[list[Example], dict[str, np.ndarray]]]:
-    """Yields rows in order: the examples, and their images padded to the batch size."""
+    records: RecordSet, rows: np.ndarray, sensor: str, batch_size: int
+) -> Iterator[tuple[list[Example], np.ndarray]]:
+    """Yields rows in order: the examples, and one sensor's images padded to the batch size."""
 
-    def read(number: int) -> tuple[list[Example], dict[str, np.ndarray]]:
+    def read(number: int) -> tuple[list[Example], np.ndarray]:
         part = rows[number * batch_size : (number + 1) * batch_size]
         examples = records.read_examples(part)
         padded = examples + [examples[-1]] * (batch_size - len(examples))
-        sensors = records.schema.sensors
-        return examples, {s: np.stack([e.images[s] for e in padded]) for s in sensors}
+        return examples, np.stack([example.images[sensor] for example in padded])
 
     count = -(-len(rows) // batch_size)
     return iter(grain.MapDataset.range(count).map(read).to_iter_dataset(READ))
@@ -47,8 +46,9 @@ def embed_examples(
     """Returns the rows' examples, without their pixels, and their embeddings."""
     progress = Progress(f"embed ({embedder.bundle.name})", len(rows), "images")
     kept, vectors = [], []
-    for examples, images in example_batches(records, rows, batch_size):
-        vectors.append(embedder(images)[: len(examples)])
+    sensor = embedder.bundle.sensor
+    for examples, images in example_batches(records, rows, sensor, batch_size):
+        vectors.append(embedder({sensor: images})[: len(examples)])
         kept += [without_pixels(example) for example in examples]
         progress.update(len(kept))
     return kept, np.concatenate(vectors)

@@ -92,8 +92,8 @@ def _statistics_and_labels(
 ) -> tuple[Float[np.ndarray, "r d"], Bool[np.ndarray, "r l"]]:
     statistics, labels = [], np.zeros((len(rows), len(records.schema.classes)), bool)
     done = 0
-    for examples, images in example_batches(records, rows, batch_size):
-        measured = np.asarray(baselines.image_statistics(images[sensor], sensors.nodata(sensor)))
+    for examples, images in example_batches(records, rows, sensor, batch_size):
+        measured = np.asarray(baselines.image_statistics(images, sensors.nodata(sensor)))
         statistics.append(measured[: len(examples)])
         for place, example in enumerate(examples, done):
             labels[place, list(example.labels)] = True

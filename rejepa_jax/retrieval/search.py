@@ -75,8 +75,8 @@ class Searcher:
 def read_query(path: pathlib.Path, bundle: Bundle) -> Shaped[np.ndarray, "h w c"]:
     """Reads an image file, or a BigEarthNet patch directory, as the bundle's encoder takes it.
 
-    An image of another size is cut to its central square; the encoder's preprocessing brings that
-    to the model's size, so objects should appear about as large as in the archive.
+    An image of another size is cut to its central square and resampled to the records' size, so
+    that square should cover about as much ground as an image of the archive.
 
     Raises:
         ConfigError: it has other bands or another dtype than the encoder's images.
@@ -103,9 +103,9 @@ def read_query(path: pathlib.Path, bundle: Bundle) -> Shaped[np.ndarray, "h w c"
         )
     if not np.isfinite(image).all():
         raise DataError(f"{path}: {(~np.isfinite(image)).sum()} pixels are not finite; fill them")
-    side = min(image.shape[:2])
-    top, left = ((length - side) // 2 for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
+    if image.shape == bundle.record.shape:
+        return image
+    return rasters.fit(rasters.Raster(image), bundle.record.height).array
 
 
 def _pixel(bundle: Bundle) -> tuple[int, str]:

@@ -57,10 +57,6 @@ class Checkpoints:
         logging.info("resumed from %s", where)
         return with_arrays(like, flat(saved["state"]), str(where))
 
-    def wait(self) -> None:
-        """Returns once everything begun is on disk; raises what went wrong in the background."""
-        self._manager.wait_until_finished()
-
     def close(self) -> None:
         """Waits and lets go of the directory."""
         self._manager.close()

@@ -255,3 +255,24 @@ def test_shard_without_a_usable_item_is_empty(tmp_path):
 def test_empty_archive_is_refused(archive, tmp_path):
     with pytest.raises(DataError, match=r"the archive has no image; .*data\.archive"):
         prepare(dataclasses.replace(archive, items=()), output(tmp_path), ONE)
+
+
+@pytest.mark.parametrize("lost", [(0,), (3,), (3, 4, 5, 6)])
+def test_items_that_were_taken_out_between_two_attempts_leave_no_stale_shard(
+    archive, tmp_path, lost
+):
+    directory = output(tmp_path)
+    prepare(archive, directory, ONE)  # finished, but never published
+    kept = tuple(item for n, item in enumerate(archive.items) if n not in lost)
+    smaller = dataclasses.replace(archive, items=kept)
+    built = prepare(smaller, directory, ONE)
+    (tmp_path / "fresh").mkdir()
+    prepare(smaller, tmp_path / "fresh", ONE)
+    assert contents(directory) == contents(tmp_path / "fresh")
+    found = [
+        examples.decode(record, archive.schema).id
+        for split in ("test", "train")
+        for shard in built.info["splits"][split]["shards"]
+        for record in tfrecord.scan(directory / shard["file"])
+    ]
+    assert found == [item.id for item in kept]

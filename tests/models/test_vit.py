@@ -112,7 +112,7 @@ def test_fresh_weights_follow_the_stated_initialisation():
             assert (array == name.endswith("scale")).all(), name
     for name in ("attention/qkv", "mlp/up"):
         kernel = arrays[f"blocks/{name}/kernel"]
-        assert np.abs(kernel).max() <= 0.04
+        assert kernel.std() == pytest.approx(0.02, rel=0.02)
         assert not np.array_equal(kernel[0], kernel[1])
     # The two projections into the residual stream are divided by sqrt(2 layer), from layer 1.
     for name in ("attention/project", "mlp/down"):

@@ -189,5 +189,5 @@ def test_no_bundle_is_said_with_what_to_do(tmp_path):
 
 def test_missing_weights_are_named(saved):
     (saved / "weights.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"target/weights\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"target holds no weights\.safetensors"):
         load_bundle(saved)

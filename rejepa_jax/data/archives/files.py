@@ -65,11 +65,15 @@ class ArchiveFiles:
         except (KeyError, OSError) as error:
             raise _refusal(self.path, name, repr(error), "a readable file", "restore it") from error
 
-    def identity(self) -> dict[str, str | int]:
-        """Gives what changes when the archive does; of a folder, what lies directly in it."""
-        status = self.path.stat()
-        identity = {"name": self.path.absolute().name, "mtime_ns": status.st_mtime_ns}
-        return identity if self._members is None else {**identity, "size": status.st_size}
+
+def identity(path: pathlib.Path) -> dict[str, str | int]:
+    """Tells archives apart without reading them: name and size, or a folder's name and time.
+
+    A file's time is left out: copying changes it, and preparing 600,000 patches takes a night.
+    """
+    status = path.stat()
+    mark = {"mtime_ns": status.st_mtime_ns} if path.is_dir() else {"bytes": status.st_size}
+    return {"name": path.absolute().name, **mark}
 
 
 @dataclasses.dataclass(frozen=True)

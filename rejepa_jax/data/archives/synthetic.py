@@ -98,7 +98,7 @@ def _write_patch(
     s2 = directory / "BigEarthNet-S2" / place.s2_product / place.patch_id
     s1 = directory / "BigEarthNet-S1" / place.s1_product / place.s1_name
     for folder in (s1, s2):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     for band, image in images.items():
         folder = s1 if band in ("VV", "VH") else s2
         _write_band(folder / f"{folder.name}_{band}.tif", image, place)

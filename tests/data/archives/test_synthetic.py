@@ -141,3 +141,12 @@ def test_what_cannot_be_written_is_refused(tmp_path, change, match):
     with pytest.raises(ConfigError, match=match):
         synthetic.write_archive(tmp_path / "new", **arguments)
     assert not (tmp_path / "new").exists()
+
+
+def test_an_interrupted_archive_is_written_over_to_the_same_bytes(archive):
+    directory = archive[0]
+    before = {path: path.read_bytes() for path in directory.rglob("*.tif")}
+    next(iter(before)).unlink()
+    (directory / "metadata.parquet").unlink()
+    synthetic.write_archive(directory, seed=5, counts=COUNTS, workers=1)
+    assert {path: path.read_bytes() for path in directory.rglob("*.tif")} == before
