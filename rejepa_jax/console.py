@@ -67,13 +67,12 @@ def say(text: str) -> None:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Lays rows out in columns; the first row is the heading, the first column is left-aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * max(len(line) for line in lines), *lines[1:]])
+    """Lays rows out in columns under the first as heading; columns of numbers are right-aligned."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    padded = []
+    for column in columns:
+        width = max(map(len, column))
+        is_text = any(cell and not cell[0].isdigit() for cell in column[1:])
+        padded.append([cell.ljust(width) if is_text else cell.rjust(width) for cell in column])
+    lines = ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
