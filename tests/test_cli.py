@@ -61,7 +61,7 @@ def write_tiff(path, bands):
         "driver": "GTiff",
         "width": 24,
         "height": 24,
-        "transform": rasterio.Affine(1, 0, 0, 0, -1, 0),
+        "transform": rasterio.Affine(2, 0, 9, 0, -2, 9),
     }
     with rasterio.open(path, "w", count=len(bands), dtype=bands.dtype, **profile) as file:
         file.write(bands)
