@@ -8,6 +8,7 @@ import time
 import zipfile
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import rasterio
 import road
@@ -15,6 +16,7 @@ from pyarrow import parquet
 
 from rejepa_jax import artifacts
 from rejepa_jax.retrieval.encoder import load_bundle
+from rejepa_jax.training.checkpoint import flat
 
 ARTEFACTS = (
     "archive",
@@ -84,6 +86,13 @@ def test_run_with_other_settings_is_refused_and_nothing_is_lost(finished):
     assert all(artifacts.verify(workdir / name) == [] for name in ARTEFACTS)
 
 
+def final_state(run):
+    """Every array of a run's last checkpoint, by name."""
+    with ocp.CheckpointManager((run / "checkpoints").absolute()) as manager:
+        args = ocp.args.Composite(state=ocp.args.StandardRestore())
+        return flat(manager.restore(6, args=args)["state"])
+
+
 def test_trainer_killed_mid_run_resumes_to_the_same_bits(finished, tmp_path):
     whole, _ = finished
     killed = tmp_path / "run"
@@ -111,6 +120,12 @@ def test_trainer_killed_mid_run_resumes_to_the_same_bits(finished, tmp_path):
     for name in ("context", "target", "untrained"):
         ours, unbroken = (load_bundle(run / "encoders" / name) for run in (killed, whole))
         assert ours.fingerprint == unbroken.fingerprint
+    ours, unbroken = (final_state(run) for run in (killed, whole))
+    assert ours.keys() == unbroken.keys()
+    assert any(name.startswith("params/predictor/") for name in ours)
+    assert any(name.startswith("opt_state/") for name in ours)
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, unbroken[name], err_msg=name)
     logged = (killed / "checkpoints" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in logged] == [1, 2, 3, 4, 5, 6]
 
