@@ -1,8 +1,8 @@
 """Every setting, its default and its meaning, once.
 
-`base_config()` is what a config file starts from; `resolve.resolve` checks a filled-in config and
-turns it into the frozen `Config` that everything below `main` receives. Lengths are in steps; a
-config file that thinks in epochs converts with `epochs_to_steps`.
+`base_config()`, or `base_config(preset)`, is what a config file starts from; `resolve.resolve`
+checks a filled-in config and turns it into the frozen `Config` that everything below `main`
+receives. Lengths are in steps; a config file that thinks in epochs converts with `epochs_to_steps`.
 """
 
 import dataclasses
@@ -11,6 +11,9 @@ import typing
 from typing import Any
 
 from ml_collections import config_dict
+
+from rejepa_jax.presets import PRESETS
+from rejepa_jax.types import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Data:
     image_size: int = 224  # pixels a side after resampling on the device
     statistics: str = "records"  # standardise by: records (training split) | published | image
     train_split: str = "train"
+    resident: bool = False  # hold the training split on every device: for small archives
     seed: int = 0  # order of the images
 
 
@@ -74,21 +78,54 @@ class Model:
     depth: int | None = None
     num_heads: int | None = None
     mlp_ratio: float = 4.0
+    class_token: bool = False
+    positions: str = "fixed"  # fixed (sine-cosine) | learned
     predictor_dim: int = 384
     predictor_depth: int = 12
+    predictor_heads: int | None = None  # None = as many as the encoder's
+    predictor_mode: str = "joint"  # targets of one call: joint (all) | per_group | per_token
+    query_attention: str = "joint"  # joint | independent: mask tokens do not see one another
+    weights: str = ""  # start from the encoder in this bundle (`rejepa import`), "" = at random
     dtype: str = "auto"  # of activations: float32 | bfloat16 | auto (bfloat16 on accelerators)
+    unroll: bool = False  # compile each layer instead of a loop: more to compile, faster on CPU
 
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """Which tokens are predicted from which."""
+    """Which tokens are predicted from which; scales and ratios are shares of the grid's tokens."""
 
-    target_ratio: float = 0.25  # share of the tokens that are targets; the rest is context
+    strategy: str = "random_disjoint"  # random_disjoint | multiblock (I-JEPA) | multimask (V-JEPA)
+    target_ratio: float = 0.25  # random: share of the tokens that are targets
+    context_ratio: float | None = None  # share kept as context; None = all that the strategy leaves
+    disjoint: str = "partition"  # random: partition | context_minus_target | none
+    num_target_groups: int = 1  # random: equal parts of the targets; multiblock: blocks (I-JEPA: 4)
+    target_scale: tuple[float, float] = (0.15, 0.2)  # multiblock: area of a target block
+    target_aspect: tuple[float, float] = (0.75, 1.5)  # and its height / width
+    context_scale: tuple[float, float] = (0.85, 1.0)  # multiblock: area of the context block
+    min_context: int = 10  # multiblock: draw the context block again if fewer tokens are left
+    block_law: str = "fixed"  # of both block strategies: fixed | faithful to the published quirks
+    multimask: tuple[tuple[float, float], ...] = ((8.0, 0.15), (2.0, 0.7))  # blocks and their area
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What the predictor has to guess."""
+
+    input: str = "full"  # the target encoder sees the full image | target_patches
+    norm: str = "layer"  # its tokens are normalised over: layer (features) | none | batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """How a guess is compared with the truth (eq. 11)."""
+
+    type: str = "l2"  # l2 | smooth_l1 | l1
+    reduction: str = "mean"  # over features: mean | sum_dim (eqs. 10 and 11 as printed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Vicreg:
-    """Regularisation of the pooled features (Bardes et al. 2022; paper eqs. 8-10, 12)."""
+    """Regularisation of the features (Bardes et al. 2022; paper eqs. 8-10, 12)."""
 
     weight: float = 0.001  # α, on the sum of the three terms
     std_target: float = 1.0  # γ of eq. 8
@@ -97,6 +134,21 @@ class Vicreg:
     covariance_weight: float = 1.0
     invariance_weight: float = 25.0
     invariance: str = "pred_target"  # none | pred_target | two_view
+    on: tuple[str, ...] = ("context",)  # context | prediction, pooled; context_tokens
+    pool: str = "mean"  # of the context's tokens: mean | mean_std (their deviations too)
+    expander: tuple[int, ...] = ()  # widths of an MLP between the features and the terms
+    stats: str = "global"  # over the batch of all devices | per_device
+
+
+@dataclasses.dataclass(frozen=True)
+class Mae:
+    """The masked autoencoder (He et al. 2022) that `method = mae` trains."""
+
+    mask_ratio: float = 0.75
+    decoder_dim: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    norm_pix: bool = True  # reconstruct patches standardised each by itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +170,7 @@ class Optim:
     warmup_steps: int = 900
     weight_decay_start: float = 0.04
     weight_decay_end: float = 0.4
+    weight_decay_schedule: str = "cosine"  # cosine (I-JEPA) | linear
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -135,11 +188,21 @@ class Train:
 
 
 @dataclasses.dataclass(frozen=True)
+class Health:
+    """What is measured of the features while training; none of it changes the result."""
+
+    every: int = 100  # steps between two measurements; 0 = never
+    images: int = 1024  # of the query split, unseen in training: half query the other half
+    on_collapse: str = "warn"  # warn | stop
+    tensorboard: bool = False  # write an event file too (extra `tensorboard`)
+
+
+@dataclasses.dataclass(frozen=True)
 class Eval:
     """What is embedded, and which images query which."""
 
-    encoder: str = "target"  # which of the method's encoders fills the index
-    pool: str = "mean"
+    encoder: str = ""  # which of the method's encoders fills the index; "" = its first
+    pool: str = "mean"  # tokens to descriptor: mean | mean_std | gem | attention
     k: int = 10
     query_split: str = "validation"
     gallery_split: str = "test"
@@ -172,18 +235,30 @@ class Config:
     augment: Augment = Augment()
     model: Model = Model()
     mask: Mask = Mask()
+    target: Target = Target()
+    loss: Loss = Loss()
     vicreg: Vicreg = Vicreg()
+    mae: Mae = Mae()
     ema: Ema = Ema()
     optim: Optim = Optim()
     train: Train = Train()
+    health: Health = Health()
     eval: Eval = Eval()
     index: Index = Index()
     report: Report = Report()
 
 
-def base_config() -> config_dict.ConfigDict:
-    """Returns every default as a ConfigDict, for a config file to change."""
-    return config_dict.ConfigDict(_with_placeholders(Config()))
+def base_config(preset: str = "rejepa") -> config_dict.ConfigDict:
+    """Returns every default, changed by a preset, as a ConfigDict for a config file to change.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r}: choose one of {sorted(PRESETS)}")
+    config = config_dict.ConfigDict(_with_placeholders(Config()))
+    config.update_from_flattened_dict(PRESETS[preset])
+    return config
 
 
 def _with_placeholders(settings: Any) -> dict[str, Any]:

@@ -32,10 +32,15 @@ class Batch(TypedDict):
 
 
 class Masks(TypedDict):
-    """Which tokens are seen and which are predicted, as indices into the grid, row by row."""
+    """Which tokens are seen and which are predicted, as indices into the grid, row by row.
+
+    Entries that are not valid only fill the arrays up; None where all of them are valid.
+    """
 
     context: Int[Array, "b k"]
     target: Int[Array, "b m t"]
+    context_valid: Bool[Array, "b k"] | None
+    target_valid: Bool[Array, "b m t"] | None
 
 
 Metrics = dict[str, Float[Array, ""]]

@@ -5,7 +5,8 @@ import pytest
 from ml_collections import config_dict
 
 from rejepa_jax.config import Config, base_config, epochs_to_steps
-from rejepa_jax.resolve import CHOICES, resolve
+from rejepa_jax.resolve import resolve
+from rejepa_jax.rules import CHOICES
 from rejepa_jax.types import ConfigError
 
 
@@ -42,8 +43,10 @@ def test_defaults_are_the_papers():
 
 def test_base_config_holds_every_setting_and_its_default():
     filled = resolve({})
-    sizes = dataclasses.replace(filled.model, embed_dim=None, depth=None, num_heads=None)
-    assert dataclasses.replace(filled, model=sizes) == Config()
+    names = ("embed_dim", "depth", "num_heads", "predictor_heads")
+    sizes = dataclasses.replace(filled.model, **dict.fromkeys(names))
+    chosen = dataclasses.replace(filled.eval, encoder="")
+    assert dataclasses.replace(filled, model=sizes, eval=chosen) == Config()
     assert resolve(base_config()) == filled
 
 
@@ -199,11 +202,30 @@ def test_what_must_be_at_least_one_is_refused_below(path, value):
         ({"augment": {"crop_scale": (0.5, 1.2)}}, r"crop_scale = \(0\.5, 1\.2\)"),
         ({"augment": {"crop_ratio": (1.5, 0.5)}}, r"crop_ratio = \(1\.5, 0\.5\)"),
         ({"augment": {"crop_ratio": (0.0, 1.0)}}, r"crop_ratio = \(0\.0, 1\.0\)"),
+        ({"mask": {"context_ratio": 0.9}}, r"take 176 \+ 49 of 196 tokens; lower one, or set"),
+        ({"mask": {"context_ratio": 0.0}}, r"context_ratio = 0\.0 of 196 tokens: at least one"),
+        ({"mask": {"num_target_groups": 4}}, r"num_target_groups = 4 must divide the 49 targets"),
+        (
+            {"mask": {"strategy": "multimask", "multimask": ((0, 0.1),)}},
+            r"multimask = \(\(0\.0, 0\.1\),\): give pairs",
+        ),
+        ({"mask": {"target_scale": (0.2, 0.1)}}, r"target_scale = \(0\.2, 0\.1\)"),
+        ({"vicreg": {"on": ()}}, r"vicreg\.on = \(\): choose one or more of"),
+        ({"vicreg": {"on": ("target",)}}, r"vicreg\.on = \('target',\): choose one or more"),
+        ({"vicreg": {"expander": (0,)}}, r"every width must be at least 1"),
+        (
+            {"vicreg": {"expander": (8,), "pool": "mean_std", "on": ("context_tokens",)}},
+            r"expander takes features of one width",
+        ),
+        ({"method": "mae", "eval": {"encoder": "target"}}, r"method 'mae' has \['encoder'\]"),
+        ({"method": "mae", "mae": {"mask_ratio": 1.0}}, r"hides 196 of 196 tokens"),
+        ({"method": "mae", "mae": {"decoder_heads": 7}}, r"decoder_dim = 512 must be .* = 7"),
+        ({"health": {"images": 2}}, r"health\.images = 2: at least 4"),
         ({"train": {"batch_size": 1}}, r"batch_size = 1: .*at least 2 \(or vicreg\.weight = 0\)"),
         ({"optim": {"warmup_steps": 20000}}, r"warmup_steps = 20000 must lie in 0 .* = 10000"),
         ({"optim": {"warmup_steps": -1}}, r"warmup_steps = -1"),
         ({"model": {"num_heads": 5}}, r"embed_dim = 768 must be a multiple of 4 and of .* = 5"),
-        ({"model": {"predictor_dim": 100}}, r"predictor_dim = 100 must be .*num_heads = 12"),
+        ({"model": {"predictor_dim": 100}}, r"predictor_dim = 100 must be .*predictor_heads = 12"),
         ({"model": {"embed_dim": 6, "num_heads": 2}}, r"embed_dim = 6 must be a multiple of 4"),
     ],
 )

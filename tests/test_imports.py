@@ -9,7 +9,7 @@ import rejepa_jax
 
 PACKAGE = pathlib.Path(rejepa_jax.__file__).parent
 LAYERS = (
-    {"types", "config", "resolve", "artifacts", "console"},
+    {"types", "config", "presets", "rules", "resolve", "artifacts", "console"},
     {"data", "models"},
     {"methods"},
     {"retrieval"},
@@ -22,7 +22,7 @@ LAYERS = (
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Only one optional feature each needs these: they are imported where they are used.
-HEAVY = {"tensorflow", "tensorflow_datasets", "torch", "scann"}
+HEAVY = {"tensorflow", "tensorflow_datasets", "torch", "scann", "tensorboardX"}
 
 
 def room(path):

@@ -4,6 +4,7 @@ import jax
 
 from rejepa_jax.config import Config
 from rejepa_jax.methods.contract import Method
+from rejepa_jax.methods.mae import Mae
 from rejepa_jax.methods.rejepa import Rejepa
 from rejepa_jax.models.predictor import PredictorSpec
 from rejepa_jax.models.vit import EncoderSpec
@@ -24,24 +25,49 @@ def encoder_spec(config: Config, bands: int) -> EncoderSpec:
         num_heads=model.num_heads,
         mlp_ratio=model.mlp_ratio,
         dtype=automatic if model.dtype == "auto" else model.dtype,
+        class_token=model.class_token,
+        positions=model.positions,
+        unroll=model.unroll,
     )
 
 
-def rejepa(config: Config, bands: int) -> Method:
-    """REJEPA with the config's sizes, masks and regularisation."""
+def rejepa(config: Config, encoder: EncoderSpec) -> Method:
+    """REJEPA with the config's sizes, masks, targets and regularisation."""
     model = config.model
+    predictor = PredictorSpec(
+        dim=model.predictor_dim,
+        depth=model.predictor_depth,
+        num_heads=model.predictor_heads or encoder.num_heads,
+        outputs=encoder.embed_dim,
+        mode=model.predictor_mode,
+        query_attention=model.query_attention,
+    )
     return Rejepa(
         sensor=config.data.sensor,
-        encoder=encoder_spec(config, bands),
-        predictor=PredictorSpec(model.predictor_dim, model.predictor_depth),
-        target_ratio=config.mask.target_ratio,
+        encoder=encoder,
+        predictor=predictor,
+        mask=config.mask,
+        target=config.target,
+        distance=config.loss,
         vicreg=config.vicreg,
     )
 
 
-METHODS = {"rejepa": rejepa}
+def mae(config: Config, encoder: EncoderSpec) -> Method:
+    """MAE with the config's sizes and decoder."""
+    settings = config.mae
+    decoder = PredictorSpec(
+        dim=settings.decoder_dim,
+        depth=settings.decoder_depth,
+        num_heads=settings.decoder_heads,
+        outputs=encoder.patch_size**2 * encoder.bands,
+    )
+    return Mae(config.data.sensor, encoder, decoder, settings.mask_ratio, settings.norm_pix)
+
+
+METHODS = {"rejepa": rejepa, "mae": mae}
 
 
 def build_method(config: Config, bands: int) -> Method:
     """Returns the method that `config.method` names, for images of this many bands."""
-    return METHODS[config.method](config, bands)
+    return METHODS[config.method](config, encoder_spec(config, bands))

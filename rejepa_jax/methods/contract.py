@@ -17,8 +17,20 @@ class Method(Protocol):
         """How many differently augmented views of each image the loss takes."""
         ...
 
+    @property
+    def flops(self) -> dict[str, float]:
+        """FLOPs an image of one training step, by part: two a multiply-add, all views included.
+
+        Trained parts cost three times their forward pass, parts behind a stop-gradient once.
+        """
+        ...
+
     def init(self, key: Key[Array, ""]) -> Any:
         """Returns the trained parameters."""
+        ...
+
+    def start_from(self, params: Any, encoder: Encoder) -> Any:
+        """Returns the parameters with a given encoder instead of the random one."""
         ...
 
     def averaged(self, params: Any) -> Any:

@@ -1,45 +1,113 @@
-"""The terms of the objective, in float32, each a mean so that its size does not depend on width."""
+"""The terms of the objective, in float32.
+
+Tokens and features that are not `valid` only fill arrays up and count nowhere.
+"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from rejepa_jax.config import Loss
 
 TARGET_NORM_EPS = 1e-5
+POOL_EPS = 1e-4  # on the variance of tokens: its root has no gradient at 0
+Valid = Bool[Array, "*b"] | None
 
 
-def normalise_targets(tokens: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-    """Brings each target token to zero mean and unit variance over its features (I-JEPA)."""
-    tokens = tokens.astype(jnp.float32)
-    return jax.nn.standardize(tokens, axis=-1, epsilon=TARGET_NORM_EPS)
+def wide(values: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns values in float32, or as they are if they are wider."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def normalise_targets(tokens: Float[Array, "b n d"], norm: str) -> Float[Array, "b n d"]:
+    """Standardises target tokens.
+
+    `layer`: each token over its features (I-JEPA); `batch`: each feature over all tokens; `none`.
+    """
+    tokens = wide(tokens)
+    axis = {"layer": -1, "batch": (0, 1), "none": None}[norm]
+    return tokens if axis is None else jax.nn.standardize(tokens, axis, epsilon=TARGET_NORM_EPS)
+
+
+def mean(values: Float[Array, "*b"], valid: Valid = None) -> Float[Array, ""]:
+    """Returns the mean of the valid values."""
+    return jnp.mean(values, where=valid)
+
+
+def pool(
+    tokens: Float[Array, "b k d"], valid: Bool[Array, "b k"] | None = None, how: str = "mean"
+) -> Float[Array, "b e"]:
+    """Returns the mean of each image's valid tokens; with `mean_std` their deviations after it.
+
+    The deviation of a feature over an image's tokens tells how varied the image is, which the mean
+    cannot: a texture from an even surface of the same colour.
+    """
+    tokens = wide(tokens)
+    where = None if valid is None else valid[..., None]
+    mean = jnp.mean(tokens, axis=1, where=where)
+    if how == "mean":
+        return mean
+    std = jnp.sqrt(jnp.var(tokens, axis=1, where=where) + POOL_EPS)
+    return jnp.concatenate([mean, std], axis=1)
 
 
 def prediction_loss(
-    predicted: Float[Array, "b m t d"], target: Float[Array, "b m t d"]
+    predicted: Float[Array, "*b d"], target: Float[Array, "*b d"], loss: Loss, valid: Valid = None
 ) -> Float[Array, ""]:
-    """Mean squared error over targets and features: eq. 11 divided by the feature width."""
-    return jnp.mean(jnp.square(predicted.astype(jnp.float32) - target))
+    """Distance of predicted from target features, averaged over targets (eq. 11).
+
+    Features are averaged too (`mean`: eq. 11 divided by the width) or summed (`sum_dim`).
+    """
+    error = jnp.abs(wide(predicted) - target)
+    distance = {
+        "l2": lambda: jnp.square(error),
+        "smooth_l1": lambda: jnp.where(error < 1, 0.5 * jnp.square(error), error - 0.5),
+        "l1": lambda: error,
+    }[loss.type]()
+    reduce = {"mean": jnp.mean, "sum_dim": jnp.sum}[loss.reduction]
+    return mean(reduce(distance, axis=-1), valid)
 
 
-def feature_std(features: Float[Array, "b d"], eps: float) -> Float[Array, " d"]:
+def invariance_loss(
+    first: Float[Array, "b d"], second: Float[Array, "b d"], loss: Loss
+) -> Float[Array, ""]:
+    """Squared difference of paired features (eq. 10, or divided by the width: `mean`)."""
+    return prediction_loss(first, second, Loss("l2", loss.reduction))
+
+
+def centred(
+    features: Float[Array, "r d"], valid: Bool[Array, " r"] | None = None
+) -> tuple[Float[Array, "r d"], Float[Array, ""]]:
+    """Returns features less their mean, zero where not valid, and how many are free: valid - 1."""
+    features = wide(features)
+    valid = jnp.ones(len(features), bool) if valid is None else valid
+    centre = jnp.mean(features, axis=0, keepdims=True, where=valid[:, None])
+    return jnp.where(valid[:, None], features - centre, 0.0), jnp.sum(valid) - 1.0
+
+
+def feature_std(
+    features: Float[Array, "r d"], eps: float, valid: Bool[Array, " r"] | None = None
+) -> Float[Array, " d"]:
     """Standard deviation of each feature over the whole batch, every device's part included."""
-    return jnp.sqrt(jnp.var(features.astype(jnp.float32), axis=0, ddof=1) + eps)
+    spread, free = centred(features, valid)
+    return jnp.sqrt(jnp.sum(jnp.square(spread), axis=0) / free + eps)
 
 
-def variance_loss(features: Float[Array, "b d"], std_target: float, eps: float) -> Float[Array, ""]:
+def variance_loss(
+    features: Float[Array, "r d"],
+    std_target: float,
+    eps: float,
+    valid: Bool[Array, " r"] | None = None,
+) -> Float[Array, ""]:
     """How far features fall short of the wanted spread (eq. 8); zero once all reach it."""
-    return jnp.mean(jax.nn.relu(std_target - feature_std(features, eps)))
+    return jnp.mean(jax.nn.relu(std_target - feature_std(features, eps, valid)))
 
 
-def covariance_loss(features: Float[Array, "b d"]) -> Float[Array, ""]:
+def covariance_loss(
+    features: Float[Array, "r d"], valid: Bool[Array, " r"] | None = None
+) -> Float[Array, ""]:
     """Squared covariances between different features, summed over their number (eq. 9)."""
-    centred = features.astype(jnp.float32) - jnp.mean(
-        features.astype(jnp.float32), 0, keepdims=True
-    )
-    b, d = features.shape
-    covariance = centred.T @ centred / (b - 1)
-    return (jnp.sum(jnp.square(covariance)) - jnp.sum(jnp.square(jnp.diagonal(covariance)))) / d
-
-
-def invariance_loss(first: Float[Array, "b d"], second: Float[Array, "b d"]) -> Float[Array, ""]:
-    """Mean squared difference of paired features: eq. 10 divided by the feature width."""
-    return jnp.mean(jnp.square(first.astype(jnp.float32) - second.astype(jnp.float32)))
+    spread, free = centred(features, valid)
+    covariance = spread.T @ spread / free
+    off_diagonal = jnp.sum(jnp.square(covariance)) - jnp.sum(jnp.square(jnp.diagonal(covariance)))
+    return off_diagonal / features.shape[1]

@@ -1,11 +1,12 @@
 """REJEPA (Retrieval with Joint-Embedding Predictive Architecture), the paper on one page.
 
 A context encoder sees some tokens of an image; a predictor guesses the features of the others; the
-target encoder, a slow average of the context encoder, supplies them from the full image, behind a
-stop-gradient. VICReg terms on the pooled context keep the features from collapsing.
+target encoder, a slow average of the context encoder, supplies them, behind a stop-gradient. VICReg
+terms keep the features from collapsing. I-JEPA, C-JEPA and V-JEPA's image form are settings of it.
 """
 
 import dataclasses
+from collections import defaultdict
 from typing import Any
 
 import jax
@@ -13,11 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from rejepa_jax.config import Vicreg
+from rejepa_jax.config import Loss, Mask, Target, Vicreg
 from rejepa_jax.methods import losses, masking
+from rejepa_jax.methods.vicreg import feature_width, vicreg_flops, vicreg_terms
+from rejepa_jax.models import flops
+from rejepa_jax.models.expander import Expander
 from rejepa_jax.models.predictor import Predictor, PredictorSpec
 from rejepa_jax.models.vit import Encoder, EncoderSpec, gather_tokens
-from rejepa_jax.types import Metrics, Views
+from rejepa_jax.types import Masks, Metrics, Views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,9 @@ class Rejepa:
     sensor: str
     encoder: EncoderSpec
     predictor: PredictorSpec
-    target_ratio: float
+    mask: Mask
+    target: Target
+    distance: Loss
     vicreg: Vicreg
 
     @property
@@ -38,10 +44,19 @@ class Rejepa:
     def init(self, key: Key[Array, ""]) -> dict[str, Any]:
         """Returns the trained parameters."""
         context_key, predictor_key = jax.random.split(key)
-        return {
+        params: dict[str, Any] = {
             "context_encoder": Encoder(self.encoder, rngs=nnx.Rngs(context_key)),
             "predictor": Predictor(self.predictor, self.encoder, rngs=nnx.Rngs(predictor_key)),
         }
+        if self.vicreg.expander:
+            rngs = nnx.Rngs(jax.random.fold_in(key, 2))
+            width = feature_width(self.vicreg, self.encoder.embed_dim)
+            params["expander"] = Expander(width, self.vicreg.expander, rngs=rngs)
+        return params
+
+    def start_from(self, params: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
+        """Returns the parameters with a given encoder instead of the random one."""
+        return params | {"context_encoder": encoder}
 
     def averaged(self, params: dict[str, Any]) -> Encoder:
         """Returns what the exponential moving average follows."""
@@ -54,49 +69,75 @@ class Rejepa:
     def loss(
         self, params: dict[str, Any], average: Encoder, views: Views, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Returns the objective (eq. 13, with α on the regularisation) and its parts."""
+        """Returns the objective (eq. 13, with α on the regularisation) and its parts.
+
+        Where a step draws several pairs of masks, all of it is averaged over them.
+        """
         image = jnp.concatenate([view[self.sensor] for view in views])
-        masks = masking.sample_masks(key, len(image), self.encoder.num_tokens, self.target_ratio)
-        context = params["context_encoder"](image, masks["context"])
-        predicted = params["predictor"](context, masks)
-        target = self._target(average, image, masks["target"])
+        drawn = masking.sample_masks(key, len(image), self.encoder.grid_size, self.mask)
+        full = average(image) if self.target.input == "full" else None
+        parts = [self._masked_loss(params, average, image, masks, full) for masks in drawn]
+        metrics = jax.tree.map(lambda *values: sum(values) / len(values), *parts)
+        return metrics["loss"], metrics
 
-        prediction = losses.prediction_loss(predicted, target)
-        pairs = (predicted.mean((1, 2)), target.mean((1, 2)))
-        metrics = {"prediction_loss": prediction} | self._regularisation(context.mean(1), pairs)
-        loss = prediction + self.vicreg.weight * metrics["vicreg_loss"]
-        return loss, {"loss": loss, **metrics}
-
-    def _target(
-        self, average: Encoder, image: Float[Array, "b h w c"], indices: Array
-    ) -> Float[Array, "b m t d"]:
-        """Features of the hidden patches, seen by the target encoder in the full image (eq. 5)."""
-        b, m, t = indices.shape
-        tokens = losses.normalise_targets(jax.lax.stop_gradient(average(image)))
-        return gather_tokens(tokens, indices.reshape(b, m * t)).reshape(b, m, t, -1)
-
-    def _regularisation(
-        self, context: Float[Array, "b d"], pairs: tuple[Float[Array, "b d"], Float[Array, "b d"]]
+    def _masked_loss(
+        self,
+        params: dict[str, Any],
+        average: Encoder,
+        image: Float[Array, "b h w c"],
+        masks: Masks,
+        full: Float[Array, "b n d"] | None,
     ) -> Metrics:
-        """Variance and covariance of each view's pooled context, and invariance (eqs. 8-10, 12)."""
-        vicreg = self.vicreg
-        parts = jnp.split(context.astype(jnp.float32), self.views)
-        variance = [losses.variance_loss(p, vicreg.std_target, vicreg.eps) for p in parts]
-        covariance = [losses.covariance_loss(part) for part in parts]
-        invariance = {
-            "none": lambda: jnp.zeros(()),
-            "pred_target": lambda: losses.invariance_loss(*pairs),
-            "two_view": lambda: losses.invariance_loss(parts[0], parts[-1]),
-        }[vicreg.invariance]()
-        metrics = {
-            "variance_loss": sum(variance, jnp.zeros(())) / self.views,
-            "covariance_loss": sum(covariance, jnp.zeros(())) / self.views,
-            "invariance_loss": invariance,
-            "context_std": jnp.mean(losses.feature_std(parts[0], 0.0)),
-        }
-        metrics["vicreg_loss"] = (
-            vicreg.variance_weight * metrics["variance_loss"]
-            + vicreg.covariance_weight * metrics["covariance_loss"]
-            + vicreg.invariance_weight * metrics["invariance_loss"]
+        context = params["context_encoder"](image, masks["context"], masks["context_valid"])
+        predicted = params["predictor"](context, masks)
+        target = self._targets(average, image, masks, full)
+
+        valid = masks["target_valid"]
+        prediction = losses.prediction_loss(predicted, target, self.distance, valid)
+        terms = vicreg_terms(
+            self.vicreg, self.distance, params.get("expander"), context, predicted, target, masks
         )
-        return metrics
+        loss = prediction + self.vicreg.weight * terms["vicreg_loss"]
+        return {"loss": loss, "prediction_loss": prediction, **terms}
+
+    def _targets(
+        self,
+        average: Encoder,
+        image: Float[Array, "b h w c"],
+        masks: Masks,
+        full: Float[Array, "b n d"] | None,
+    ) -> Float[Array, "b m t d"]:
+        """Features of the hidden patches.
+
+        They are seen in the full image (eq. 5), or each group by itself (`target_patches`; paper
+        3.3: "processes the masked regions independently").
+        """
+        b, m, t = masks["target"].shape
+        if full is not None:
+            tokens = losses.normalise_targets(full, self.target.norm)
+            chosen = gather_tokens(tokens, masks["target"].reshape(b, m * t))
+        else:
+            groups, valid = (
+                part if part is None else part.reshape(b * m, t)
+                for part in (masks["target"], masks["target_valid"])
+            )
+            tokens = average(jnp.repeat(image, m, axis=0), groups, valid)
+            chosen = losses.normalise_targets(tokens, self.target.norm)
+        return jax.lax.stop_gradient(chosen.reshape(b, m, t, -1))
+
+    @property
+    def flops(self) -> dict[str, float]:
+        """FLOPs an image of one training step, by part."""
+        encoder, seen, out = self.encoder, 0, defaultdict[str, float](float)
+        for context, groups, targets in masking.mask_sizes(encoder.grid_size, self.mask):
+            seen += context
+            out["context_encoder"] += 3 * flops.encoder_flops(encoder, context)
+            out["predictor"] += 3 * flops.predictor_flops(
+                self.predictor, encoder, context, targets, groups
+            )
+            if self.target.input == "target_patches":
+                out["target_encoder"] += groups * flops.encoder_flops(encoder, targets)
+        if self.target.input == "full":
+            out["target_encoder"] += flops.encoder_flops(encoder, encoder.num_tokens)
+        out["regularisation"] += 3 * vicreg_flops(self.vicreg, encoder.embed_dim, seen)
+        return {part: self.views * count for part, count in out.items()}

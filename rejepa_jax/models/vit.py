@@ -1,7 +1,8 @@
 """A Vision Transformer that can be given some of an image's tokens (Dosovitskiy et al. 2021).
 
-Pre-norm blocks, fixed sine-cosine positions, no class token, a final norm. Equal blocks are kept
-stacked along a leading axis and run by one `lax.scan`, so that depth costs no compile time.
+Pre-norm blocks, sine-cosine or learned positions, an optional class token, a final norm. Equal
+blocks are kept stacked along a leading axis and run by one `lax.scan`, so that depth costs no
+compile time.
 """
 
 import dataclasses
@@ -10,10 +11,11 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from rejepa_jax.models.position import sincos_positions
 
+Visible = Bool[Array, "b _ k"]  # which tokens (last axis) each one, or all alike, may look at
 NORM_EPS = 1e-6
 INIT_STD = 0.02
 
@@ -30,6 +32,9 @@ class EncoderSpec:
     num_heads: int
     mlp_ratio: float
     dtype: str  # of activations; parameters are float32
+    class_token: bool = False  # a learned token that sees all others; never among the results
+    positions: str = "fixed"  # sine-cosine, or a learned table
+    unroll: bool = False  # lay the blocks out one after the other instead of looping over them
 
     @property
     def grid_size(self) -> int:
@@ -74,7 +79,7 @@ def layer_norm(dim: int, dtype: str, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention over all given tokens."""
+    """Multi-head self-attention over all given tokens, or over those that are visible."""
 
     def __init__(
         self, dim: int, num_heads: int, dtype: str, residual_std: float, *, rngs: nnx.Rngs
@@ -83,11 +88,25 @@ class Attention(nnx.Module):
         self.qkv = linear(dim, 3 * dim, dtype, rngs)
         self.project = linear(dim, dim, dtype, rngs, residual_std)
 
-    def __call__(self, tokens: Float[Array, "b k d"]) -> Float[Array, "b k d"]:
+    def __call__(
+        self, tokens: Float[Array, "b k d"], visible: Visible | None = None
+    ) -> Float[Array, "b k d"]:
+        query, key, value = self._heads(tokens)
+        mask = None if visible is None else visible[:, None]
+        mixed = jax.nn.dot_product_attention(query, key, value, mask=mask)
+        return self.project(mixed.reshape(tokens.shape))
+
+    def weights(self, tokens: Float[Array, "b k d"]) -> Float[Array, "b a k k"]:
+        """Returns how much each token (row) looks at each other, by attention head `a`."""
+        query, key, _ = self._heads(tokens)
+        scale = math.sqrt(query.shape[-1])
+        scores = jnp.einsum("bqah,bkah->baqk", query, key).astype(jnp.float32) / scale
+        return jax.nn.softmax(scores, axis=-1)
+
+    def _heads(self, tokens: Float[Array, "b k d"]) -> list[Float[Array, "b k a h"]]:
         b, k, d = tokens.shape
         qkv = self.qkv(tokens).reshape(b, k, 3, self.num_heads, d // self.num_heads)
-        mixed = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-        return self.project(mixed.reshape(b, k, d))
+        return [qkv[:, :, part] for part in range(3)]
 
 
 class Mlp(nnx.Module):
@@ -113,8 +132,10 @@ class Block(nnx.Module):
         self.norm2 = layer_norm(dim, dtype, rngs)
         self.mlp = Mlp(dim, int(mlp_ratio * dim), dtype, residual_std, rngs=rngs)
 
-    def __call__(self, tokens: Float[Array, "b k d"]) -> Float[Array, "b k d"]:
-        tokens = tokens + self.attention(self.norm1(tokens))
+    def __call__(
+        self, tokens: Float[Array, "b k d"], visible: Visible | None = None
+    ) -> Float[Array, "b k d"]:
+        tokens = tokens + self.attention(self.norm1(tokens), visible)
         return tokens + self.mlp(self.norm2(tokens))
 
 
@@ -128,9 +149,19 @@ def stacked_blocks(
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
 
 
-def run_blocks(blocks: Block, tokens: Float[Array, "b k d"]) -> Float[Array, "b k d"]:
-    """Runs stacked blocks one after the other."""
-    return jax.lax.scan(lambda tokens, block: (block(tokens), None), tokens, blocks)[0]
+def run_blocks(
+    blocks: Block,
+    tokens: Float[Array, "b k d"],
+    visible: Visible | None = None,
+    *,
+    unroll: bool = False,
+) -> Float[Array, "b k d"]:
+    """Runs stacked blocks one after the other; a token that is not visible is looked at by none."""
+
+    def run(tokens: Array, block: Block) -> tuple[Array, None]:
+        return block(tokens, visible), None
+
+    return jax.lax.scan(run, tokens, blocks, unroll=unroll)[0]
 
 
 class Encoder(nnx.Module):
@@ -143,20 +174,58 @@ class Encoder(nnx.Module):
             spec.embed_dim, spec.depth, spec.num_heads, spec.mlp_ratio, spec.dtype, rngs
         )
         self.norm = layer_norm(spec.embed_dim, spec.dtype, rngs)
+        init = nnx.initializers.normal(INIT_STD)
+        if spec.class_token:
+            self.class_token = nnx.Param(init(rngs.params(), (spec.embed_dim,)))
+        if spec.positions == "learned":
+            shape = (spec.num_tokens, spec.embed_dim)
+            self.positions = nnx.Param(init(rngs.params(), shape))
 
     def __call__(
-        self, image: Float[Array, "b h w c"], indices: Int[Array, "b k"] | None = None
+        self,
+        image: Float[Array, "b h w c"],
+        indices: Int[Array, "b k"] | None = None,
+        valid: Bool[Array, "b k"] | None = None,
     ) -> Float[Array, "b k d"]:
-        """Encodes the patches at `indices`, or all; patches left out cost nothing (eqs. 2, 4)."""
+        """Encodes the patches at `indices`, or all; patches left out cost nothing (eqs. 2, 4).
+
+        Tokens that are not `valid` fill the array up: no other token sees them.
+        """
+        return self.encode(image, indices, valid)[:, int(self.spec.class_token) :]
+
+    def encode(
+        self,
+        image: Float[Array, "b h w c"],
+        indices: Int[Array, "b k"] | None = None,
+        valid: Bool[Array, "b k"] | None = None,
+    ) -> Float[Array, "b k2 d"]:
+        """Does the same and returns the class token too, before the others."""
+        tokens = self.embed(image, indices)
+        if valid is not None and self.spec.class_token:
+            valid = jnp.pad(valid, ((0, 0), (1, 0)), constant_values=True)
+        visible = None if valid is None else valid[:, None, :]
+        return self.norm(run_blocks(self.blocks, tokens, visible, unroll=self.spec.unroll))
+
+    def embed(
+        self, image: Float[Array, "b h w c"], indices: Int[Array, "b k"] | None = None
+    ) -> Float[Array, "b k2 d"]:
+        """Returns what enters the first block: patches with positions, after a class token."""
         patches = patchify(image, self.spec.patch_size)
         positions = jnp.broadcast_to(self.pos_embed(), (len(image), *self.pos_embed().shape))
         if indices is not None:
             patches, positions = gather_tokens(patches, indices), gather_tokens(positions, indices)
         tokens = self.patch_embed(patches) + positions
-        return self.norm(run_blocks(self.blocks, tokens))
+        if not self.spec.class_token:
+            return tokens
+        token = self.class_token[...].astype(tokens.dtype)[None, None]
+        return jnp.concatenate(
+            [jnp.broadcast_to(token, (len(image), 1, token.shape[2])), tokens], 1
+        )
 
     def pos_embed(self) -> Float[Array, "n d"]:
-        """The fixed position table, in the activations' dtype."""
+        """The position table, in the activations' dtype."""
+        if self.spec.positions == "learned":
+            return self.positions[...].astype(self.spec.dtype)
         return jnp.asarray(
             sincos_positions(self.spec.grid_size, self.spec.embed_dim), self.spec.dtype
         )

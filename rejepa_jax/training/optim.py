@@ -25,31 +25,41 @@ class Schedules:
 
     def learning_rate(self, step: Step) -> Value:
         """Rises linearly from start to peak, then falls along a half cosine to the end value."""
-        optim = self.optim
+        optim, step = self.optim, jnp.asarray(step, float)
         warm = optim.start_lr + (optim.peak_lr - optim.start_lr) * step / max(optim.warmup_steps, 1)
         progress = (step - optim.warmup_steps) / max(self.steps - optim.warmup_steps, 1)
         cooled = _half_cosine(optim.peak_lr, optim.end_lr, progress)
-        return jnp.where(step < optim.warmup_steps, warm, cooled).astype(jnp.float32)
+        return jnp.where(step < optim.warmup_steps, warm, cooled)
 
     def weight_decay(self, step: Step) -> Value:
-        """Rises along a half cosine over the whole run, as in I-JEPA ("gradually", paper 4.2)."""
-        optim = self.optim
-        return _half_cosine(optim.weight_decay_start, optim.weight_decay_end, step / self.steps)
+        """Rises over the whole run ("gradually", paper 4.2): a half cosine (I-JEPA), or a line."""
+        start, end = self.optim.weight_decay_start, self.optim.weight_decay_end
+        progress = jnp.asarray(step, float) / self.steps
+        if self.optim.weight_decay_schedule == "linear":
+            return start + (end - start) * progress
+        return _half_cosine(start, end, progress)
 
     def ema_momentum(self, step: Step) -> Value:
         """The share of the target encoder's old weights that an update keeps."""
-        end = self.ema.end if self.ema.schedule == "linear" else self.ema.start
-        return jnp.float32(self.ema.start + (end - self.ema.start) * step / self.steps)
+        start, end = self.ema.start, self.ema.end
+        if self.ema.schedule == "constant":
+            end = start
+        return start + (end - start) * jnp.asarray(step, float) / self.steps
 
 
-def _half_cosine(start: float, end: float, progress: Any) -> Value:
-    progress = jnp.clip(jnp.float32(progress), 0, 1)
-    return jnp.float32(end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * progress)))
+def _half_cosine(start: float, end: float, progress: Value) -> Value:
+    return end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
+
+
+UNDECAYED = ("bias", "scale", "positions")
 
 
 def is_decayed(params: Any) -> Any:
-    """Returns which arrays weight decay touches: all but biases and norms."""
-    flags = [name.rsplit("/", 1)[-1] not in ("bias", "scale") for name in named_arrays(params)]
+    """Returns which arrays weight decay touches: all but biases, norms and learned positions.
+
+    Class and mask tokens are decayed, as in the published I-JEPA and MAE.
+    """
+    flags = [name.rsplit("/", 1)[-1] not in UNDECAYED for name in named_arrays(params)]
     return jax.tree.unflatten(jax.tree.structure(params), flags)
 
 

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from rejepa_jax.methods.contract import Method
+from rejepa_jax.models.vit import Encoder
 from rejepa_jax.training import sharding
 
 
@@ -23,9 +24,20 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def new_state(method: Method, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """Returns the state of step 0: the average starts as a copy of what it follows."""
+def initial_params(method: Method, seed: int, start: Encoder | None = None) -> Any:
+    """Returns the parameters of step 0, with a given encoder if there is one."""
     params = method.init(jax.random.key(seed))
+    return params if start is None else method.start_from(params, start)
+
+
+def new_state(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    start: Encoder | None = None,
+) -> TrainState:
+    """Returns the state of step 0: the average starts as a copy of what it follows."""
+    params = initial_params(method, seed, start)
     average = jax.tree.map(jnp.copy, method.averaged(params))
     return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params))
 
@@ -44,9 +56,14 @@ def abstract_state(
 
 
 def init_state(
-    method: Method, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    mesh: Mesh,
+    start: Encoder | None = None,
 ) -> TrainState:
     """Makes the state of step 0, each array created where it will stay."""
     abstract = abstract_state(method, optimizer, seed, mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(lambda: new_state(method, optimizer, seed), out_shardings=places)()
+    make = jax.jit(lambda start: new_state(method, optimizer, seed, start), out_shardings=places)
+    return make(start)

@@ -48,7 +48,8 @@ def train_step(state: TrainState, batch: Batch, update: Update) -> tuple[TrainSt
     metrics |= {
         "learning_rate": schedules.learning_rate(state.step),
         "weight_decay": schedules.weight_decay(state.step),
-        "ema_momentum": momentum,
         "gradient_norm": optax.tree.norm(grads),
     }
+    if average is not None:
+        metrics["ema_momentum"] = momentum
     return TrainState(state.step + 1, params, average, opt_state), metrics

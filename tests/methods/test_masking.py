@@ -4,12 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from rejepa_jax.methods.masking import sample_masks, token_counts
+from rejepa_jax.config import Mask
+from rejepa_jax.methods.masking import random_masks, token_counts
 
 
 @pytest.fixture(scope="module")
 def draw():
-    return jax.jit(sample_masks, static_argnums=(1, 2, 3))
+    jitted = jax.jit(random_masks, static_argnums=(1, 2, 3))
+    return lambda key, batch, tokens, ratio: jitted(key, batch, tokens, Mask(target_ratio=ratio))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ def draw():
     ],
 )
 def test_sizes_by_hand(tokens, ratio, counts):
-    assert token_counts(tokens, ratio) == counts
+    assert token_counts(tokens, Mask(target_ratio=ratio)) == counts
 
 
 def test_shapes_are_those_sizes(draw, key):
@@ -41,7 +43,7 @@ def test_context_and_target_are_disjoint_and_cover_the_grid(draw, key, tokens, r
 
 def test_same_key_same_masks_with_and_without_jit(draw, key):
     jitted, again = draw(key, 5, 49, 0.25), draw(key, 5, 49, 0.25)
-    plain = sample_masks(key, 5, 49, 0.25)
+    plain = random_masks(key, 5, 49, Mask())
     for name in ("context", "target"):
         np.testing.assert_array_equal(jitted[name], again[name])
         np.testing.assert_array_equal(jitted[name], plain[name])

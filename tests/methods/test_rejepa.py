@@ -53,7 +53,7 @@ def computed(request, params, average):
 @jax.jit
 def outputs(params, average, key):
     """What the networks give, which tests of their own compare with numpy."""
-    masks = sample_masks(key, 12, 4, 0.5)
+    (masks,) = sample_masks(key, 12, 2, toy_config().mask)
     context = params["context_encoder"](jnp.asarray(IMAGES), masks["context"])
     predicted = params["predictor"](context, masks)[:, 0]
     return context, predicted, average(jnp.asarray(IMAGES)), masks["target"][:, 0]

@@ -20,12 +20,14 @@ MASKS = {
         [[[1, 2, 4], [15, 14, 13]], [[0, 3, 4], [6, 8, 10]]],
         np.int32,
     ),
+    "context_valid": None,
+    "target_valid": None,
 }
 
 
 @pytest.fixture(scope="module")
 def predictor():
-    spec = PredictorSpec(dim=8, depth=2)
+    spec = PredictorSpec(8, 2, num_heads=2, outputs=16, mode="per_group")
     return filled(lambda: Predictor(spec, ENCODER, rngs=nnx.Rngs(0)), seed=3)
 
 
@@ -97,6 +99,6 @@ def test_where_the_context_lies_matters(predictor, run):
     ("depth", "count"), [(6, 11_314_176), (8, 14_863_104), (10, 18_412_032), (12, 21_960_960)]
 )
 def test_parameters_of_the_papers_predictors(depth, count):
-    spec = PredictorSpec(dim=384, depth=depth)
+    spec = PredictorSpec(384, depth, num_heads=12, outputs=768)
     like = jax.eval_shape(lambda: Predictor(spec, BASE, rngs=nnx.Rngs(0)))
     assert count_parameters(like) + 196 * 384 == count  # with the fixed table, as the paper does

@@ -1,0 +1,214 @@
+"""What must hold of settings and between them, whatever the data; each refusal names the key."""
+
+from typing import Any
+
+from rejepa_jax.config import Config
+from rejepa_jax.types import ConfigError
+
+SIZES = {  # embed_dim, depth, num_heads: the ViT family (Dosovitskiy et al. 2021; Touvron 2021)
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
+ENCODERS = {  # what of each method can embed an image, its default first
+    "rejepa": ("target", "context"),
+    "mae": ("encoder",),
+}
+CHOICES = {
+    "method": tuple(ENCODERS),
+    "data.layout": ("bigearthnet", "image_folder", "synthetic"),
+    "data.selection": ("clean", "all", "ben14k"),
+    "data.statistics": ("records", "published", "image"),
+    "model.size": tuple(SIZES),
+    "model.dtype": ("auto", "float32", "bfloat16"),
+    "model.positions": ("fixed", "learned"),
+    "model.predictor_mode": ("joint", "per_group", "per_token"),
+    "model.query_attention": ("joint", "independent"),
+    "mask.strategy": ("random_disjoint", "multiblock", "multimask"),
+    "mask.disjoint": ("partition", "context_minus_target", "none"),
+    "mask.block_law": ("fixed", "faithful"),
+    "target.input": ("full", "target_patches"),
+    "target.norm": ("layer", "none", "batch"),
+    "loss.type": ("l2", "smooth_l1", "l1"),
+    "loss.reduction": ("mean", "sum_dim"),
+    "vicreg.invariance": ("none", "pred_target", "two_view"),
+    "vicreg.pool": ("mean", "mean_std"),
+    "vicreg.stats": ("global", "per_device"),
+    "ema.schedule": ("linear", "constant"),
+    "optim.weight_decay_schedule": ("cosine", "linear"),
+    "health.on_collapse": ("warn", "stop"),
+    "eval.pool": ("mean", "mean_std", "gem", "attention"),
+    "index.kind": ("auto", "exact", "scann"),
+}
+FEATURES = ("context", "prediction", "context_tokens")  # that VICReg can act on
+POSITIVE = (
+    *("prepare.shard_records", "train.steps", "train.batch_size", "train.log_every"),
+    *("train.save_every", "eval.k", "eval.batch_size", "model.patch_size"),
+    *("mask.num_target_groups", "mae.decoder_depth"),
+)
+SIZED = ("embed_dim", "depth", "num_heads", "predictor_dim", "predictor_depth", "predictor_heads")
+SHARES = ("augment.crop_scale", "mask.target_scale", "mask.context_scale")  # 0 < low <= high <= 1
+RANGES = ("augment.crop_ratio", "mask.target_aspect")  # 0 < low <= high
+
+
+def check_choices(config: Config) -> None:
+    """Checks that a setting with named values has one of them.
+
+    Raises:
+        ConfigError: naming the key and the choices.
+    """
+    for path, choices in CHOICES.items():
+        value = _look_up(config, path)
+        _require(value in choices, f"config.{path} = {value!r}: choose one of {list(choices)}")
+    names = ENCODERS[config.method]
+    chosen = config.eval.encoder
+    _require(
+        not chosen or chosen in names,
+        f"config.eval.encoder = {chosen!r}: method {config.method!r} has {list(names)}",
+    )
+
+
+def check_rules(config: Config) -> None:
+    """Checks a config whose open settings are filled in.
+
+    Raises:
+        ConfigError: naming the keys to change.
+    """
+    for path in POSITIVE:
+        value = _look_up(config, path)
+        _require(value > 0, f"config.{path} = {value}: must be at least 1")
+    for path in SHARES:
+        low, high = _look_up(config, path)
+        _require(0 < low <= high <= 1, f"config.{path} = {(low, high)}: 0 < low <= high <= 1")
+    for path in RANGES:
+        low, high = _look_up(config, path)
+        _require(0 < low <= high, f"config.{path} = {(low, high)}: 0 < low <= high")
+    _check_model(config)
+    if config.method == "mae":
+        _check_mae(config)
+    else:
+        _check_masks(config)
+        _check_vicreg(config)
+    _check_lengths(config)
+
+
+def _check_model(config: Config) -> None:
+    """Checks that patches tile the image and that widths divide as heads and positions need it."""
+    size, patch = config.data.image_size, config.model.patch_size
+    _require(
+        size % patch == 0,
+        f"config.data.image_size = {size} must be a multiple of config.model.patch_size = {patch}",
+    )
+    model = config.model
+    for name in SIZED:
+        value = getattr(model, name)
+        _require(value > 0, f"config.model.{name} = {value}: must be at least 1")
+    for name, heads in (("embed_dim", "num_heads"), ("predictor_dim", "predictor_heads")):
+        _check_width(f"model.{name}", getattr(model, name), heads, getattr(model, heads))
+
+
+def _check_width(path: str, width: int, name: str, heads: int) -> None:
+    _require(
+        width % heads == 0 and width % 4 == 0,
+        f"config.{path} = {width} must be a multiple of 4 and of {name} = {heads}",
+    )
+
+
+def _check_mae(config: Config) -> None:
+    mae, tokens = config.mae, _tokens(config)
+    _check_width("mae.decoder_dim", mae.decoder_dim, "decoder_heads", mae.decoder_heads)
+    hidden = int(mae.mask_ratio * tokens)
+    _require(
+        0 < hidden < tokens,
+        f"config.mae.mask_ratio = {mae.mask_ratio} hides {hidden} of {tokens} tokens; at least one "
+        "must be hidden and one be seen",
+    )
+
+
+def _check_masks(config: Config) -> None:
+    mask, tokens = config.mask, _tokens(config)
+    ratio = mask.context_ratio
+    _require(
+        ratio is None or 1 <= int(ratio * tokens) <= tokens,
+        f"config.mask.context_ratio = {ratio} of {tokens} tokens: at least one, at most all",
+    )
+    if mask.strategy == "multimask":
+        _require(
+            len(mask.multimask) > 0 and all(n >= 1 and 0 < s <= 1 for n, s in mask.multimask),
+            f"config.mask.multimask = {mask.multimask}: give pairs of a number of blocks, at least "
+            "1, and their area, at most 1",
+        )
+    if mask.strategy != "random_disjoint":
+        return
+    targets = int(mask.target_ratio * tokens)
+    _require(
+        0 < targets < tokens,
+        f"config.mask.target_ratio = {mask.target_ratio} of {tokens} tokens gives {targets} "
+        "targets; at least one target and one context token are needed",
+    )
+    _require(
+        targets % mask.num_target_groups == 0,
+        f"config.mask.num_target_groups = {mask.num_target_groups} must divide the {targets} "
+        "targets",
+    )
+    context = tokens - targets if ratio is None else int(ratio * tokens)
+    _require(
+        mask.disjoint != "partition" or context + targets <= tokens,
+        f"config.mask.context_ratio = {ratio} and target_ratio = {mask.target_ratio} take "
+        f"{context} + {targets} of {tokens} tokens; lower one, or set mask.disjoint",
+    )
+
+
+def _check_vicreg(config: Config) -> None:
+    vicreg = config.vicreg
+    _require(
+        len(vicreg.on) > 0 and set(vicreg.on) <= set(FEATURES),
+        f"config.vicreg.on = {vicreg.on}: choose one or more of {list(FEATURES)}",
+    )
+    _require(
+        all(width > 0 for width in vicreg.expander),
+        f"config.vicreg.expander = {vicreg.expander}: every width must be at least 1",
+    )
+    _require(
+        not vicreg.expander or vicreg.pool == "mean" or "context_tokens" not in vicreg.on,
+        "config.vicreg.expander takes features of one width: not context_tokens beside pooled "
+        "features of twice that (vicreg.pool = mean_std)",
+    )
+    _require(
+        config.train.batch_size > 1 or vicreg.weight == 0,
+        "config.train.batch_size = 1: the variance terms need at least 2 (or vicreg.weight = 0)",
+    )
+
+
+def _check_lengths(config: Config) -> None:
+    _require(
+        config.eval.query_split != config.eval.gallery_split,
+        f"config.eval.query_split and config.eval.gallery_split are both "
+        f"{config.eval.query_split!r}: every query would find itself; choose two splits",
+    )
+    _require(
+        0 <= config.optim.warmup_steps <= config.train.steps,
+        f"config.optim.warmup_steps = {config.optim.warmup_steps} must lie in 0 .. "
+        f"config.train.steps = {config.train.steps}",
+    )
+    health = config.health
+    _require(health.every >= 0, f"config.health.every = {health.every}: 0 (never) or more")
+    _require(
+        health.every == 0 or health.images >= 4,
+        f"config.health.images = {health.images}: at least 4, half of them query the other half",
+    )
+
+
+def _tokens(config: Config) -> int:
+    return (config.data.image_size // config.model.patch_size) ** 2
+
+
+def _look_up(config: Config, path: str) -> Any:
+    group, _, key = path.rpartition(".")
+    return getattr(getattr(config, group) if group else config, key)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
