@@ -11,9 +11,13 @@ from rejepa_jax.config import Config
 from rejepa_jax.console import table
 from rejepa_jax.data import sensors
 from rejepa_jax.methods.build import build_method
-from rejepa_jax.methods.masking import token_counts
+from rejepa_jax.methods.contract import Method
+from rejepa_jax.methods.masking import mask_sizes
 from rejepa_jax.models.arrays import count_parameters
+from rejepa_jax.models.flops import encoder_flops
+from rejepa_jax.models.predictor import Predictor
 from rejepa_jax.models.vit import Encoder
+from rejepa_jax.retrieval.pooling import POOLS
 from rejepa_jax.types import ConfigError
 
 
@@ -36,7 +40,7 @@ def describe(path: pathlib.Path) -> str:
 
 
 def describe_config(config: Config) -> str:
-    """Describes the model: parameters by part and use, tokens and shapes; needs no data."""
+    """Describes the model: tokens and shapes, parameters and FLOPs by part; needs no data."""
     known = sensors.SENSORS.get(config.data.sensor)
     names = config.data.bands or (known.band_names if known else ())
     if not names:
@@ -45,44 +49,83 @@ def describe_config(config: Config) -> str:
         )
     method = build_method(config, len(names))
     params = jax.eval_shape(method.init, jax.random.key(0))
-    encoder = next(iter(method.encoders(params, method.averaged(params)).values()))
-    tokens = encoder.spec.num_tokens
-    context, targets = token_counts(tokens, config.mask.target_ratio)
+    average = method.averaged(params)
+    encoder = next(iter(method.encoders(params, average).values()))
     size, spec = config.data.image_size, encoder.spec
-    return "\n".join(
-        [
-            f"method {config.method}, model {config.model.size}: {spec.depth} layers of "
-            f"{spec.embed_dim}, {spec.num_heads} heads; predictor {config.model.predictor_depth} "
-            f"layers of {config.model.predictor_dim}",
-            f"image [b {size} {size} {len(names)}] of sensor {config.data.sensor}: "
-            f"{', '.join(names)}",
-            f"tokens [b {tokens} {spec.embed_dim}]: a {spec.grid_size} x {spec.grid_size} grid of "
-            f"{spec.patch_size} px patches; context [b {context}], target [b 1 {targets}]",
-            f"embedding [b {spec.embed_dim}]",
-            "",
-            table(_count_table(config, params, method.averaged(params), encoder)),
-        ]
+    lines = [
+        f"method {config.method}, model {config.model.size}: {_layers(params)}",
+        f"image [b {size} {size} {len(names)}] of sensor {config.data.sensor}: {', '.join(names)}",
+        f"tokens [b {spec.num_tokens} {spec.embed_dim}]: a {spec.grid_size} x {spec.grid_size} "
+        f"grid of {spec.patch_size} px patches{', and a class token' if spec.class_token else ''}",
+        *_masks(method, spec.grid_size),
+        f"embedding [b {_width(encoder, config.eval.pool)}], pooling {config.eval.pool}",
+    ]
+    counts = table(_parameter_table(params, average, encoder))
+    return "\n\n".join(["\n".join(lines), counts, table(_flops_table(method, encoder))])
+
+
+def _layers(params: dict[str, Any]) -> str:
+    """Says how deep and wide each transformer is."""
+    specs = {part: getattr(module, "spec", None) for part, module in params.items()}
+    return "; ".join(
+        f"{part} {spec.depth} layers of {getattr(spec, 'embed_dim', None) or spec.dim}, "
+        f"{spec.num_heads} heads"
+        for part, spec in specs.items()
+        if spec
     )
 
 
-def _count_table(config: Config, params: Any, average: Any, encoder: Encoder) -> list[list[str]]:
+def _masks(method: Method, grid_size: int) -> list[str]:
+    """Says how many tokens are seen and predicted, if the method has masks."""
+    mask = getattr(method, "mask", None)
+    return [
+        f"masks: context [b {context}], target [b {groups} {targets}]"
+        for context, groups, targets in (mask_sizes(grid_size, mask) if mask else ())
+    ]
+
+
+def _width(encoder: Encoder, pool: str) -> int:
+    size, bands = encoder.spec.image_size, encoder.spec.bands
+    image = jax.ShapeDtypeStruct((1, size, size, bands), "float32")
+    return jax.eval_shape(POOLS[pool], encoder, image).shape[1]
+
+
+def _parameter_table(params: dict[str, Any], average: Any, encoder: Encoder) -> list[list[str]]:
     """Counts parameters by part and by use; the paper's count includes the fixed positions."""
-    trained = {part: count_parameters(tree) for part, tree in params.items()}
-    resident = dict(trained)
-    if average is not None:
-        resident["target_encoder (average)"] = count_parameters(average)
-    tokens = encoder.spec.num_tokens
-    widths = {"predictor": config.model.predictor_dim}
-    fixed = {part: tokens * widths.get(part, encoder.spec.embed_dim) for part in resident}
-    needed = count_parameters(encoder), tokens * encoder.spec.embed_dim
-    lines = [(part, count, fixed[part]) for part, count in resident.items()]
-    lines += [
-        ("trained", sum(trained.values()), sum(fixed[part] for part in trained)),
-        ("resident in training", sum(resident.values()), sum(fixed.values())),
-        ("needed for retrieval", *needed),
+    trained = [(part, *_count(module)) for part, module in params.items()]
+    resident = trained + ([("slow average", *_count(average))] if average is not None else [])
+    lines = [
+        *resident,
+        ("trained", *_total(trained)),
+        ("resident in training", *_total(resident)),
+        ("needed for retrieval", *_count(encoder)),
     ]
     heading = ["part", "parameters", "fixed positions", "together"]
     return [heading, *([name, f"{a:,}", f"{b:,}", f"{a + b:,}"] for name, a, b in lines)]
+
+
+def _count(module: Any) -> tuple[int, int]:
+    """Counts a part's parameters, and the numbers of its table of fixed positions."""
+    fixed = 0
+    if isinstance(module, Encoder) and module.spec.positions == "fixed":
+        fixed = module.spec.num_tokens * module.spec.embed_dim
+    if isinstance(module, Predictor):
+        fixed = module.grid_size**2 * module.spec.dim
+    return count_parameters(module), fixed
+
+
+def _total(lines: list[tuple[str, int, int]]) -> tuple[int, int]:
+    return sum(count for _, count, _ in lines), sum(fixed for _, _, fixed in lines)
+
+
+def _flops_table(method: Method, encoder: Encoder) -> list[list[str]]:
+    """Counts multiplications and additions for an image, in billions."""
+    lines = [
+        *method.flops.items(),
+        ("one training step", sum(method.flops.values())),
+        ("embedding", encoder_flops(encoder.spec)),
+    ]
+    return [["part", "GFLOP an image"], *([name, f"{count / 1e9:.3f}"] for name, count in lines)]
 
 
 def _describe_artefact(path: pathlib.Path) -> str:

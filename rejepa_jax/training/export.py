@@ -1,6 +1,7 @@
 """From a finished training run to encoder bundles that need no training code."""
 
 import pathlib
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +14,8 @@ from rejepa_jax.models.vit import Encoder
 from rejepa_jax.retrieval.encoder import Bundle, save_bundle
 from rejepa_jax.training import sharding
 from rejepa_jax.training.checkpoint import restore_state
-from rejepa_jax.training.loop import make_update
-from rejepa_jax.training.state import abstract_state
+from rejepa_jax.training.loop import given_encoder, make_update
+from rejepa_jax.training.state import abstract_state, initial_params
 
 UNTRAINED = "untrained"
 
@@ -29,7 +30,8 @@ def export(
     state = restore_state(checkpoints, like)
     trained = update.method.encoders(state.params, state.average)
 
-    fresh = jax.jit(update.method.init)(jax.random.key(config.seed))
+    given = given_encoder(config, records)
+    fresh = jax.jit(partial(initial_params, update.method, config.seed))(given)
     untrained = update.method.encoders(fresh, update.method.averaged(fresh))
     bundles = {name: (encoder, int(state.step)) for name, encoder in trained.items()}
     bundles[UNTRAINED] = (next(iter(untrained.values())), 0)

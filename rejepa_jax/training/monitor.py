@@ -1,42 +1,146 @@
-"""What a run says of itself while it trains: one JSON line and one console line at a time."""
+"""What a run says of itself while it trains: JSON lines, the console, TensorBoard if asked for."""
 
 import json
 import math
 import pathlib
+import time
 from typing import Any
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from rejepa_jax.config import Config
 from rejepa_jax.console import Progress
+from rejepa_jax.data.pipeline import RecordSet
+from rejepa_jax.training.compute import Compute, mfu
+from rejepa_jax.training.health import Health
+from rejepa_jax.training.state import TrainState
+from rejepa_jax.types import Batch, ConfigError, Metrics
 
 LOG = "metrics.jsonl"
+NAMED = 8  # images of a batch that went wrong
 
 
 class Monitor:
     """Writes the metrics of logged steps; after a resumption the curve goes on without a seam."""
 
-    def __init__(self, directory: pathlib.Path, steps: int, start: int, batch_size: int):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        config: Config,
+        start: int,
+        records: RecordSet,
+        health: Health,
+        compute: Compute,
+    ):
+        first = start + 1 if start else 0  # the first step that is logged, perhaps again
         self._path = directory / LOG
-        kept = [line for line in read_log(self._path) if line["step"] <= start]
+        kept = [line for line in read_log(self._path) if line["step"] < first]
         self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._batch_size = batch_size
+        self._config, self._records, self._health = config, records, health
+        self._compute = compute
+        self._pending: list[tuple[int, Metrics, Any]] = []
+        self._mark: tuple[float, int] | None = None  # when the clock was started, after which step
+        self._notes = {"loss": "", "mfu": ""}  # of the console line, in order
+        batch_size, steps = config.train.batch_size, config.train.steps
         self._progress = Progress("train", steps * batch_size, "images", start * batch_size)
+        self._events = open_events(directory, first) if config.health.tensorboard else None
 
-    def log(self, step: int, metrics: dict[str, Any]) -> None:
-        """Records the metrics after `step` steps.
+    def keep(self, step: int, batch: Batch, metrics: Metrics) -> None:
+        """Takes note of a step; its metrics stay on the device until something is logged."""
+        self._pending.append((step, metrics, batch["id"]))
+        if self._mark is None:
+            jax.block_until_ready(metrics)  # the time of the first step is that of compilation
+            self._mark = time.monotonic(), step
+
+    def is_due(self, step: int) -> bool:
+        """Whether something is to be logged after this step."""
+        return step % self._config.train.log_every == 0 or self._health.is_due(step)
+
+    def log(self, step: int, state: TrainState) -> None:
+        """Records the metrics after `step` steps, with the measures of the features if due.
 
         Raises:
-            FloatingPointError: a metric, such as the loss, is no longer a finite number.
+            FloatingPointError: a metric of this or an earlier step is not a finite number.
+            CollapseError: the features have collapsed, and the run is to stop then.
         """
-        values = {name: float(value) for name, value in metrics.items()}
-        wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-        if wrong:  # the gradient tells a step before the loss does
-            raise FloatingPointError(
-                f"{', '.join(wrong)} after step {step}; earlier checkpoints are kept. "
-                "Lower optim.peak_lr or lengthen optim.warmup_steps, and give another --workdir"
-            )
+        values = self._fetch() | self._speed(step)
+        is_measured = self._health.is_due(step)
+        if is_measured:
+            values |= self._health.measure(state)
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        note = f"loss {values['loss']:.4f}"
-        self._progress.update(step * self._batch_size, note)
+        self._show(step, values)
+        if is_measured:
+            self._health.judge(read_log(self._path))
+        if self._mark:
+            self._mark = time.monotonic(), step
+
+    def close(self) -> None:
+        """Writes out what TensorBoard has not been given yet."""
+        if self._events:
+            self._events.close()
+
+    def _fetch(self) -> dict[str, float]:
+        """Returns the last step's metrics after looking at those of every step since the last log.
+
+        The gradient tells a step before the loss does, and either names the batch that did it.
+        """
+        values: dict[str, float] = {}
+        fetched = jax.device_get([metrics for _, metrics, _ in self._pending])
+        for (step, _, rows), metrics in zip(self._pending, fetched, strict=True):
+            values = {name: float(value) for name, value in metrics.items()}
+            wrong = [f"{k} is {value}" for k, value in values.items() if not math.isfinite(value)]
+            if wrong:
+                raise FloatingPointError(
+                    f"{', '.join(wrong)} at step {step}, on the batch of {self._name(rows)}; "
+                    "earlier checkpoints are kept. Look at these images, lower optim.peak_lr or "
+                    "lengthen optim.warmup_steps, and give another --workdir"
+                )
+        self._pending.clear()
+        return values
+
+    def _name(self, rows: jax.Array) -> str:
+        everywhere = np.asarray(multihost_utils.process_allgather(rows, tiled=True))
+        names = [example.id for example in self._records.read_examples(everywhere[:NAMED])]
+        more = len(everywhere) - len(names)
+        return ", ".join(names) + (f" and {more} more" if more else "")
+
+    def _speed(self, step: int) -> dict[str, float]:
+        """Returns images a second since the last log, and which share of the peak that is."""
+        if self._mark is None or self._mark[1] == step:
+            return {}
+        start, first = self._mark
+        images = (step - first) * self._config.train.batch_size
+        rate = images / (time.monotonic() - start)
+        return {
+            "images_per_second": rate,
+            "mfu": mfu(rate, self._compute, jax.device_count()),
+        }
+
+    def _show(self, step: int, values: dict[str, float]) -> None:
+        if self._events:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+        notes = {"loss": "loss {:.4f}", "mfu": "MFU {:.1%}"}
+        notes |= {name: name + " {:.3f}" for name in values if name.endswith("/f1")}
+        self._notes |= {n: form.format(values[n]) for n, form in notes.items() if n in values}
+        note = "  ".join(filter(None, self._notes.values()))
+        self._progress.update(step * self._config.train.batch_size, note)
+
+
+def open_events(directory: pathlib.Path, first: int) -> Any:
+    """Opens an event file for TensorBoard, which is to forget what it has of `first` and later."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "config.health.tensorboard = True needs the package tensorboardX; "
+            "pip install 'rejepa_jax[tensorboard]', or set it to False"
+        ) from error
+    where = str(directory / "tensorboard")
+    return SummaryWriter(where, purge_step=first, filename_suffix=f".{first}")
 
 
 def read_log(path: pathlib.Path) -> list[dict[str, int | float]]:
