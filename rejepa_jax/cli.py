@@ -1,12 +1,16 @@
 """The `rejepa` command over finished runs and files; it needs no config.
 
 rejepa search RUN IMAGE [-k 10] [--json]   the run's images most like this one
+rejepa import FILE OUT                     another ViT's weights (I-JEPA, MAE, timm) as a bundle
+rejepa export RUN OUT                      an encoder for use elsewhere: StableHLO, timm, a card
+rejepa compare RUN RUN [--out FILE]        runs evaluated alike, side by side on one page
 rejepa verify PATH                         re-read every byte of a run or of one artefact
 rejepa inspect PATH                        what a config, an artefact or a run is
 rejepa doctor                              what this machine offers
 """
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -16,8 +20,12 @@ from absl import flags, logging
 from rejepa_jax import artifacts, inspection
 from rejepa_jax.console import say, set_up_logging, table
 from rejepa_jax.main import parse_flags
+from rejepa_jax.report.compare import write_comparison
 from rejepa_jax.resolve import resolve
 from rejepa_jax.retrieval import search as searching
+from rejepa_jax.retrieval.pooling import POOLS
+from rejepa_jax.retrieval.weights.exporting import export_weights
+from rejepa_jax.retrieval.weights.importing import Import, import_weights
 from rejepa_jax.types import ConfigError, DataError
 
 
@@ -25,6 +33,28 @@ def search(arguments: argparse.Namespace) -> int:
     """Prints the hits of one image."""
     hits = searching.Searcher(arguments.run).search(arguments.image, arguments.k)
     say(searching.to_json(hits) if arguments.json else table(searching.to_table(hits)))
+    return 0
+
+
+def bring_in(arguments: argparse.Namespace) -> int:
+    """Makes an encoder bundle from a file of another ViT's weights, running no code in it."""
+    wanted = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Import)}
+    for note in import_weights(arguments.file, arguments.out, Import(**wanted)):
+        say(note)
+    say(f"{arguments.out}: a bundle; train from it with --config.model.weights={arguments.out}")
+    return 0
+
+
+def hand_out(arguments: argparse.Namespace) -> int:
+    """Writes an encoder for use elsewhere: StableHLO module, safetensors, model card."""
+    files = export_weights(arguments.source, arguments.out, arguments.encoder)
+    say(f"{arguments.out}: {', '.join(files)}; README.md says how to use them")
+    return 0
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Writes one page that shows runs evaluated alike side by side."""
+    say(f"look at {write_comparison(arguments.runs, arguments.out, arguments.records)}")
     return 0
 
 
@@ -74,6 +104,22 @@ def parser() -> argparse.ArgumentParser:
     )
     searching.add_argument("-k", type=int, default=10, help="how many hits (default 10)")
     searching.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_import(verb("import", bring_in))
+    exporting = verb("export", hand_out)
+    exporting.add_argument("source", type=pathlib.Path, help="run directory, or a bundle")
+    exporting.add_argument("out", type=pathlib.Path, help="directory to make")
+    exporting.add_argument("--encoder", help="of the run; default: the one that fills its index")
+    comparing = verb("compare", compare)
+    comparing.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help="directories")
+    comparing.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("compare.html"),
+        help="page to write (default compare.html)",
+    )
+    comparing.add_argument(
+        "--records", type=pathlib.Path, help="where the records are, if no run holds them"
+    )
     verb("verify", verify).add_argument("path", type=pathlib.Path, help="run or artefact directory")
     inspecting = verb("inspect", inspect)
     inspecting.add_argument(
@@ -84,6 +130,30 @@ def parser() -> argparse.ArgumentParser:
     )
     verb("doctor", doctor)
     return root
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=pathlib.Path, help=".safetensors, or a torch checkpoint (.pth, .pt, .pth.tar)")
+    add("out", type=pathlib.Path, help="bundle directory to make")
+    add("--encoder", help="of several in the file (default target_encoder)")
+    add("--heads", type=int, help="attention heads (default: one for 64 features)")
+    add("--file_bands", type=_names, default=(), help="that it knows: a,b,c (default for 3: rgb)")
+    add("--sensor", default="rgb", help="whose images it shall take (default rgb)")
+    add("--bands", type=_names, default=(), help="of the sensor: a,b,c (default all)")
+    add("--image_size", type=int, help="px that the encoder sees (default: the file's)")
+    add("--record_size", type=int, help="px of the images given to it (default: image_size)")
+    add("--mean", type=_numbers, default=(), help="of the bands, in the images' unit: 1,2,3")
+    add("--std", type=_numbers, default=(), help="default: ImageNet's for rgb, else published")
+    add("--pool", choices=tuple(POOLS), default="mean", help="tokens to descriptor (default mean)")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 def main(argv: Sequence[str]) -> int:

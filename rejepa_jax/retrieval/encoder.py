@@ -6,6 +6,7 @@ embedding of an image is, so embeddings with different fingerprints are never co
 """
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -21,6 +22,7 @@ from rejepa_jax.data.examples import Sensor
 from rejepa_jax.data.preprocess import Images, Preprocess, SensorInput, plain_view
 from rejepa_jax.models.arrays import named_arrays, with_arrays
 from rejepa_jax.models.vit import Encoder, EncoderSpec
+from rejepa_jax.retrieval.pooling import POOLS
 from rejepa_jax.types import ConfigError, DataError
 
 SCHEMA = "rejepa-encoder/1"
@@ -38,7 +40,7 @@ class Bundle:
     sensor: str
     record: Sensor  # what the pixels look like before preprocessing
     pool: str  # how tokens become one vector
-    step: int  # of training, 0 = untrained
+    step: int  # of training, 0 = untrained or imported
     fingerprint: str = ""  # filled in by `load_bundle`
 
 
@@ -82,9 +84,10 @@ def load_bundle(directory: pathlib.Path) -> Bundle:
             "a file was changed or damaged: export again"
         )
     spec = EncoderSpec(**description["encoder"])
-    like = jax.eval_shape(lambda: Encoder(spec, rngs=nnx.Rngs(0)))
     arrays = safetensors.numpy.load_file(directory / WEIGHTS)
-    encoder = with_arrays(like, jax.tree.map(jnp.asarray, arrays), str(directory / WEIGHTS))
+    encoder = with_arrays(
+        abstract_encoder(spec), jax.tree.map(jnp.asarray, arrays), str(directory / WEIGHTS)
+    )
     record = Sensor(**description["record"] | {"bands": tuple(description["record"]["bands"])})
     return Bundle(
         name=description["name"],
@@ -96,6 +99,12 @@ def load_bundle(directory: pathlib.Path) -> Bundle:
         step=description["step"],
         fingerprint=mark,
     )
+
+
+@functools.cache
+def abstract_encoder(spec: EncoderSpec) -> Encoder:
+    """Returns the encoder with shapes and dtypes in place of arrays, for `with_arrays` to fill."""
+    return jax.eval_shape(lambda: Encoder(spec, rngs=nnx.Rngs(0)))
 
 
 def _read_preprocess(value: dict[str, Any]) -> Preprocess:
@@ -117,7 +126,9 @@ class Embedder:
     def __init__(self, bundle: Bundle, place: jax.sharding.Sharding | None = None):
         self.bundle = bundle
         self._place = place
-        self._run = jax.jit(lambda encoder, images: embed(encoder, images, bundle.preprocess))
+        self._run = jax.jit(
+            lambda encoder, images: embed(encoder, images, bundle.preprocess, bundle.pool)
+        )
 
     def __call__(self, images: dict[str, np.ndarray]) -> Float[np.ndarray, "b d"]:
         """Embeds native pixels [b h w c] of the bundle's sensor."""
@@ -134,8 +145,10 @@ class Embedder:
         return np.asarray(self._run(self.bundle.encoder, placed))
 
 
-def embed(encoder: Encoder, images: Images, preprocess: Preprocess) -> Float[Array, "b d"]:
-    """Returns each image's descriptor: its normalised tokens' mean, of length 1 (paper 4.2)."""
+def embed(
+    encoder: Encoder, images: Images, preprocess: Preprocess, pool: str
+) -> Float[Array, "b d"]:
+    """Returns each image's descriptor: its normalised tokens pooled, of length 1 (paper 4.2)."""
     (view,) = plain_view(images, preprocess).values()
-    pooled = encoder(view).astype(jnp.float32).mean(1)
+    pooled = POOLS[pool](encoder, view)
     return pooled / jnp.linalg.norm(pooled, axis=1, keepdims=True)

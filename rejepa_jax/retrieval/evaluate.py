@@ -1,8 +1,8 @@
 """How well the encoders retrieve, beside what costs nothing: one table, one protocol.
 
 Queries come from one split and the gallery from another (CSMAE: validation queries test), ranked
-exactly by cosine. Every descriptor stands in the table twice: plain (length 1) and z-scored with
-gallery statistics first.
+exactly by cosine. Every descriptor stands in the table in three forms: plain (length 1), z-scored
+with gallery statistics first, and whitened by the gallery's principal axes.
 """
 
 import dataclasses
@@ -10,22 +10,25 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jaxtyping import Bool, Float, Int
 
 from rejepa_jax import artifacts
 from rejepa_jax.config import Eval
+from rejepa_jax.console import Progress
 from rejepa_jax.console import table as lay_out
-from rejepa_jax.data import sensors
 from rejepa_jax.data.pipeline import RecordSet
 from rejepa_jax.retrieval import baselines, exact, metrics
 from rejepa_jax.retrieval.embed import example_batches
+from rejepa_jax.retrieval.forms import forms
 
 TABLE = "table.json"
 RANKING = "ranking.npz"
 Rows = Int[np.ndarray, " r"]  # of the records
 SEED = 0  # of the random ranking
+ROWS = "2"  # version of what stands in the table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +68,16 @@ def evaluate(
     if k < settings.k:
         logging.warning("the gallery has only %d images: metrics are at %d", k, k)
     rows = np.concatenate([queries, gallery])
-    statistics, labels = _statistics_and_labels(records, rows, sensor, settings.batch_size)
+    free = baselines.free_descriptors(records, settings.gallery_split, sensor, settings.batch_size)
+    described, labels = _describe(records, rows, sensor, settings.batch_size, free)
     protocol = Protocol(queries, gallery, labels[: len(queries)], labels[len(queries) :], k)
 
     lines = _reference_lines(protocol)
-    lines += _descriptor_lines("image statistics", statistics, protocol)
+    for name, vectors in described.items():
+        lines += _descriptor_lines(name, vectors, protocol)
     for name, embed in encoders.items():
         vectors = embed(rows)
-        lines += _descriptor_lines(f"{name} encoder", vectors, protocol)
+        lines += _descriptor_lines(encoder_row(name), vectors, protocol)
         if name == settings.encoder:
             _write_ranking(directory, protocol, vectors)
     content = {
@@ -87,18 +92,31 @@ def evaluate(
     return artifacts.Built({"table": content})
 
 
-def _statistics_and_labels(
-    records: RecordSet, rows: np.ndarray, sensor: str, batch_size: int
-) -> tuple[Float[np.ndarray, "r d"], Bool[np.ndarray, "r l"]]:
-    statistics, labels = [], np.zeros((len(rows), len(records.schema.classes)), bool)
-    done = 0
+def encoder_row(name: str) -> str:
+    """Names an encoder's rows of the table."""
+    return name if name.endswith("encoder") else f"{name} encoder"
+
+
+def _describe(
+    records: RecordSet,
+    rows: Rows,
+    sensor: str,
+    batch_size: int,
+    free: dict[str, baselines.Describe],
+) -> tuple[dict[str, Float[np.ndarray, "r _"]], Bool[np.ndarray, "r l"]]:
+    """Reads every image once; returns all its free descriptors and its labels."""
+    labels = np.zeros((len(rows), len(records.schema.classes)), bool)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in free}
+    done, progress = 0, Progress("describe (free)", len(rows), "images")
     for examples, images in example_batches(records, rows, sensor, batch_size):
-        measured = np.asarray(baselines.image_statistics(images, sensors.nodata(sensor)))
-        statistics.append(measured[: len(examples)])
+        placed = jnp.asarray(images)
+        for name, describe in free.items():
+            parts[name].append(np.asarray(describe(placed))[: len(examples)])
         for place, example in enumerate(examples, done):
             labels[place, list(example.labels)] = True
         done += len(examples)
-    return np.concatenate(statistics), labels
+        progress.update(done)
+    return {name: np.concatenate(parts.pop(name)) for name in free}, labels
 
 
 def _reference_lines(protocol: Protocol) -> list[dict[str, Any]]:
@@ -114,16 +132,9 @@ def _reference_lines(protocol: Protocol) -> list[dict[str, Any]]:
 def _descriptor_lines(
     name: str, vectors: Float[np.ndarray, "r d"], protocol: Protocol
 ) -> list[dict[str, Any]]:
-    queries, gallery = np.split(vectors, [len(protocol.queries)])
-    forms = {
-        "plain": (baselines.unit(queries), baselines.unit(gallery)),
-        "z-scored": (
-            baselines.z_scored(queries, gallery),
-            baselines.z_scored(gallery, gallery),
-        ),
-    }
+    pairs = forms(*np.split(vectors, [len(protocol.queries)]))
     return [
-        _line(name, form, protocol.score(protocol.rank(*pair)[1])) for form, pair in forms.items()
+        _line(name, form, protocol.score(protocol.rank(*pair)[1])) for form, pair in pairs.items()
     ]
 
 

@@ -1,7 +1,9 @@
+import fake_archive
 import numpy as np
 import pytest
 
-from rejepa_jax.retrieval.baselines import image_statistics, unit, z_scored
+from rejepa_jax.retrieval import baselines, random_features
+from rejepa_jax.retrieval.baselines import image_statistics
 
 rng = np.random.default_rng(9)
 REFLECTANCE = np.where(
@@ -53,23 +55,55 @@ def test_order_of_the_pixels_does_not_matter():
     )
 
 
-def test_unit_rows_have_length_1_and_their_direction():
-    vectors = np.array([[3.0, 4.0], [0.0, -2.0]])
-    scaled = unit(vectors)
-    assert scaled.dtype == np.float32
-    np.testing.assert_allclose(scaled, [[0.6, 0.8], [0, -1]], rtol=1e-6)
+# --- all of them, over records
 
 
-def test_zero_vector_stays_zero():
-    np.testing.assert_array_equal(unit(np.zeros((1, 3))), 0)
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Places 0 to 8 are the gallery, 9 to 11 the queries."""
+    root = tmp_path_factory.mktemp("baselines")
+    return fake_archive.prepared(root, {"gallery": 9, "query": 3})
 
 
-def test_z_scored_by_hand():
-    gallery = np.array([[0.0, 10.0], [4.0, 30.0]], np.float32)  # means 2 and 20, spreads 2 and 10
-    scored = z_scored(np.array([[8.0, 60.0]], np.float32), gallery)  # 3 and 4 spreads away
-    np.testing.assert_allclose(scored, [[0.6, 0.8]], rtol=1e-6)
+@pytest.mark.parametrize("sensor", ["s1", "s2"])
+def test_pixels_are_standardised_with_the_gallerys_known_pixels(records, sensor):
+    given = baselines.gallery_input(records, "gallery", sensor)
+    shown = [fake_archive.pixels(row, records.schema)[sensor] for row in range(9)]
+    bands = np.moveaxis(np.array(shown, np.float64), -1, 0)
+    known = [band[band != 0] for band in bands]  # s1 has no zero, s2 a tenth of them
+    np.testing.assert_allclose(given.mean, [band.mean() for band in known], rtol=1e-6)
+    np.testing.assert_allclose(given.std, [band.std() for band in known], rtol=1e-6)
+    assert (given.bands, given.nodata) == (((0, 1), None) if sensor == "s1" else ((0, 1, 2), 0.0))
 
 
-def test_constant_dimension_says_nothing():
-    gallery = np.stack([np.full(7, 0.1), np.arange(7.0)], axis=1).astype(np.float32)
-    np.testing.assert_allclose(np.abs(z_scored(gallery, gallery))[[0, 1, 2, 4, 5, 6]], [[0, 1]] * 6)
+def test_patches_come_from_the_gallery_only(records, monkeypatch):
+    read, drawn = [], []
+
+    def batches(records, rows, sensor, batch_size):
+        read.extend(rows)
+        return example_batches(records, rows, sensor, batch_size)
+
+    def draw(images, count, rng):
+        drawn.append((len(images), count))
+        return draw_patches(images, count, rng)
+
+    example_batches = baselines.example_batches
+    draw_patches = random_features.draw_patches
+    monkeypatch.setattr(baselines, "example_batches", batches)
+    monkeypatch.setattr(random_features, "draw_patches", draw)
+    monkeypatch.setattr(baselines, "SAMPLE", 5)
+    found = baselines.free_descriptors(records, "gallery", "s1", 2)
+    assert len(set(read)) == 5
+    assert set(read) < set(range(9))
+    assert drawn == [(2, 4000), (2, 4000), (1, 4000)]  # none of an image that fills a batch up
+    assert tuple(found) == baselines.FREE
+
+
+def test_the_same_gallery_gives_the_same_descriptors(records):
+    images = records.read([0, 9], ("s2",))["image"]["s2"]
+    first, second = (baselines.free_descriptors(records, "gallery", "s2", 4) for _ in range(2))
+    for name, width in zip(baselines.FREE, (12, 512, 512, 656), strict=True):
+        vectors = np.asarray(first[name](images))
+        assert vectors.shape == (2, width)
+        assert np.isfinite(vectors).all()
+        np.testing.assert_array_equal(vectors, second[name](images))
