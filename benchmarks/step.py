@@ -6,7 +6,7 @@ The rival is the BLAS behind numpy, multiplying float32 matrices of 2048 x 2048 
 nothing on a CPU does this model's arithmetic faster. Rows, one JSON line each:
 
     matmul   GFLOP/s of the rival
-    step     images/s, GFLOP/s by the analytic count below, seconds to the first result
+    step     images/s, GFLOP/s by the analytic count (models/flops.py), seconds to the first result
 
 Target of `--check`: the step's GFLOP/s are at least 0.5 of the rival's, whose matrices are large
 and nothing else; a ViT's are small, and norms, GELU and softmax lie between them.
@@ -23,7 +23,6 @@ import numpy as np
 from rejepa_jax.config import base_config
 from rejepa_jax.data.preprocess import Preprocess, SensorInput
 from rejepa_jax.methods.build import build_method
-from rejepa_jax.methods.masking import token_counts
 from rejepa_jax.resolve import resolve
 from rejepa_jax.training import loop, sharding
 from rejepa_jax.training.optim import Schedules, make_optimizer
@@ -31,27 +30,6 @@ from rejepa_jax.training.state import init_state
 from rejepa_jax.training.step import Update
 
 TARGET = 0.5
-
-
-def blocks_flops(tokens: int, dim: int, depth: int, mlp_ratio: float) -> float:
-    """Multiplications and additions of a forward pass through transformer blocks."""
-    dense = 2 * tokens * dim * dim * (4 + 2 * mlp_ratio)
-    attention = 4 * tokens * tokens * dim
-    return depth * (dense + attention)
-
-
-def step_flops(config, bands: int) -> float:
-    """Operations of one step an image: trained parts count three passes, the target one."""
-    model, size = config.model, config.data.image_size
-    tokens = (size // model.patch_size) ** 2
-    context, targets = token_counts(tokens, config.mask.target_ratio)
-    embed = 2 * model.patch_size**2 * bands * model.embed_dim
-    blocks = (model.embed_dim, model.depth, model.mlp_ratio)
-    seen = context * embed + blocks_flops(context, *blocks)
-    target = tokens * embed + blocks_flops(tokens, *blocks)
-    predictor = blocks_flops(tokens, model.predictor_dim, model.predictor_depth, model.mlp_ratio)
-    predictor += 2 * (context + targets) * model.embed_dim * model.predictor_dim
-    return 3 * (seen + predictor) + target
 
 
 def best_rate(run, work: float, repeats: int) -> float:
@@ -123,7 +101,7 @@ def main() -> int:
         state, _ = jax.block_until_ready(step(state, batch))
 
     rate = best_rate(run, arguments.batch_size, arguments.steps)
-    gflops = rate * step_flops(config, bands) / 1e9
+    gflops = rate * sum(update.method.flops.values()) / 1e9
     share = gflops / rival
     row = {
         "row": "step",

@@ -11,8 +11,10 @@ or shadow. Validation queries test, as in CSMAE.
 
 The model is the paper's: ViT-B/16 at 224 px, 147 context and 49 target tokens, predictor of 12
 layers of 384, batch 128; 400 epochs, which the paper leaves open (`rejepa inspect` prints its
-parameters). Cost: 139 GFLOP an image, 4.3e17 in all by count: 25 minutes of one H200 if it reached
-36 % of its measured 790 TFLOP/s. Expected score and true duration: not yet run.
+parameters and FLOPs). Cost: 142.5 GFLOP an image, 4.4e17 in all by count: 26 minutes of one H200
+if it reached 36 % of its measured 790 TFLOP/s. Expected score and true duration: not yet run.
+Another method: `--config configs/ben14k.py:PRESET`, such as `mae` or `rejepa_light`
+(docs/method.md).
 
 A try on a few patches, with a toy model on a CPU:
 
@@ -31,8 +33,8 @@ from rejepa_jax.config import base_config, epochs_to_steps
 TRAIN_IMAGES = 7_761  # of BEN-14K
 
 
-def get_config() -> ConfigDict:
-    config = base_config()
+def get_config(preset: str = "rejepa") -> ConfigDict:
+    config = base_config(preset)
     config.data.layout = "bigearthnet"
     config.data.selection = "ben14k"
     config.data.sensor = "s2"

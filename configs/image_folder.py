@@ -19,37 +19,30 @@ from ml_collections import ConfigDict
 from rejepa_jax.config import base_config
 
 
-def get_config() -> ConfigDict:
-    config = base_config()
+def get_config(preset: str = "rejepa_retrieval") -> ConfigDict:
+    config = base_config(preset)
     config.data.layout = "image_folder"
     config.data.sensor = "rgb"
-    config.data.image_size = 96
+    config.data.image_size = 64
     config.data.train_split = "gallery"
     config.eval.query_split = "query"
     config.eval.gallery_split = "gallery"
 
-    config.augment.crop_scale = (0.3, 1.0)
-    config.augment.rotate = True
-    config.augment.gain = 0.2
-    config.augment.offset = 0.3
-    config.augment.band_gain = 0.1
-    config.augment.band_offset = 0.1
-
-    config.model.patch_size = 16
-    config.model.size = "tiny"
-    config.model.depth = 4
-    config.model.predictor_dim = 96
-    config.model.predictor_depth = 2
-
-    config.vicreg.invariance = "two_view"
-    config.vicreg.weight = 0.3
-    config.vicreg.std_target = 0.4
-    config.vicreg.covariance_weight = 5.0
-    config.ema.start = 0.98
+    config.model.patch_size = 8
+    config.model.embed_dim = 128
+    config.model.depth = 3
+    config.model.num_heads = 4
+    config.model.predictor_dim = 64
+    config.model.predictor_depth = 1
+    config.mae.decoder_dim = 64
+    config.mae.decoder_depth = 1
+    config.mae.decoder_heads = 4
 
     config.train.batch_size = 128
-    config.train.steps = 400
-    config.train.log_every = 10
-    config.train.save_every = 100
-    config.optim.warmup_steps = 30
+    config.train.steps = 1500
+    config.train.log_every = 20
+    config.train.save_every = 250
+    config.optim.peak_lr = 2e-3
+    config.optim.warmup_steps = 60
+    config.health.every = 250
     return config.lock()

@@ -47,5 +47,6 @@ def get_config() -> ConfigDict:
     config.train.steps = 200
     config.train.log_every = 10
     config.train.save_every = 50
+    config.health.every = 50
     config.optim.warmup_steps = 20
     return config.lock()

@@ -21,6 +21,7 @@ from rejepa_jax import artifacts, stages
 from rejepa_jax.config import Config, base_config
 from rejepa_jax.console import say, set_up_logging
 from rejepa_jax.resolve import resolve
+from rejepa_jax.training.health import CollapseError
 from rejepa_jax.types import ConfigError, DataError
 
 WORKDIR = flags.DEFINE_string("workdir", "", "Run directory; default runs/<name of the config>.")
@@ -119,7 +120,7 @@ def main(argv: Sequence[str]) -> int:
         return _fail(error, 2)
     except (DataError, FileNotFoundError) as error:
         return _fail(error, 3)
-    except FloatingPointError as error:
+    except (FloatingPointError, CollapseError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail("interrupted; run the same command again to go on", 75)

@@ -29,6 +29,7 @@ from rejepa_jax.report import page
 from rejepa_jax.retrieval import embeddings, index
 from rejepa_jax.retrieval.embed import embed_rows, write_embeddings
 from rejepa_jax.retrieval.encoder import Embedder, load_bundle
+from rejepa_jax.retrieval.evaluate import ROWS
 from rejepa_jax.retrieval.evaluate import evaluate as write_evaluation
 from rejepa_jax.training import export as exporting
 from rejepa_jax.training import loop
@@ -103,10 +104,13 @@ def train(config: Config, run: Path) -> None:
     for split in (config.data.train_split, config.eval.query_split, config.eval.gallery_split):
         records.rows(split)  # a wrong name is refused now, not after a night of training
     settings = artifacts.plain(loop.describe(config))
+    inputs = {"records": records.manifest["fingerprint"]}
+    if config.model.weights:
+        inputs["weights"] = load_bundle(Path(config.model.weights)).fingerprint
     artifacts.run_stage(
         run / "checkpoints",
         settings,
-        {"records": records.manifest["fingerprint"]},
+        inputs,
         lambda partial: loop.train(config, records, partial, settings),
     )
 
@@ -168,6 +172,7 @@ def evaluate(config: Config, run: Path) -> None:
         return write_evaluation(encoders, config.data.sensor, records, config.eval, partial)
 
     inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items()}
+    inputs["rows"] = ROWS  # a table of an earlier version is made again
     artifacts.run_stage(
         run / "evaluation",
         {key: getattr(config.eval, key) for key in keys},

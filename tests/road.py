@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TOY = {
@@ -41,9 +42,19 @@ def command(module="main", *argv):
     return [sys.executable, "-m", f"rejepa_jax.{module}", *map(str, argv)]
 
 
+# Runs of one session share what they compile: most of a toy run is compilation.
+COMPILED = tempfile.TemporaryDirectory(prefix="rejepa-compiled-")
+
+
 def environment():
     """The environment with one device, and compilation that does not dwell on speed."""
-    return os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return os.environ | {
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "OPENBLAS_NUM_THREADS": "1",  # its threads wait for one another where cores are shared
+        "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 def run(module, *argv, timeout=300):

@@ -50,8 +50,10 @@ def test_whole_road_from_one_command(finished):
 
 def test_table_has_every_row_that_keeps_a_number_honest(finished):
     rows = json.loads((finished[0] / "evaluation" / "table.json").read_text())["rows"]
-    twice = ["image statistics", "target encoder", "context encoder", "untrained encoder"]
-    expected = ["random ranking", "label prior", *(name for name in twice for _ in range(2))]
+    free = ["image statistics", "random conv features", "ZCA patches"]
+    names = [*free, "colour + gradient histogram"]
+    names += ["target encoder", "context encoder", "untrained encoder"]
+    expected = ["random ranking", "label prior", *(name for name in names for _ in range(3))]
     assert [row["descriptor"] for row in rows] == expected
     for row in rows:
         score = row["f1_micro_sets"]
@@ -127,7 +129,7 @@ def test_trainer_killed_mid_run_resumes_to_the_same_bits(finished, tmp_path):
     for name, array in ours.items():
         np.testing.assert_array_equal(array, unbroken[name], err_msg=name)
     logged = (killed / "checkpoints" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in logged] == [1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["step"] for line in logged] == [0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """The training log as small pictures: one panel a quantity, SVG that follows the page's colours."""
 
 import dataclasses
+import fnmatch
 import io
 import math
 import pathlib
 import re
+from collections.abc import Iterable
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,7 +25,11 @@ class Panel:
 
     title: str
     unit: str
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...]  # names; `*/x` stands for x of every encoder
+
+    def shown(self, logged: Iterable[str]) -> list[str]:
+        """Returns those of its metrics that were logged."""
+        return [name for pattern in self.metrics for name in fnmatch.filter(logged, pattern)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,17 @@ PANELS = {
         Panel("Spread of the context features", "std, feature units", ("context_std",)),
         Panel("Gradient norm", "L2 norm", ("gradient_norm",)),
     ),
+    "Features of unseen images": (
+        Panel("Retrieval score", "F1@k", ("*/f1",)),
+        Panel("Effective rank (RankMe)", "directions", ("*/rank_me",)),
+        Panel("Spread of the descriptors", "std × √width, 1 at most", ("*/feature_std",)),
+        Panel("Mean cosine of two images", "cosine", ("*/mean_cosine",)),
+        Panel("Uniformity", "log potential, 0 at worst", ("*/uniformity",)),
+    ),
+    "Speed": (
+        Panel("Images", "images a second", ("images_per_second",)),
+        Panel("Model FLOPs utilisation", "share of the peak", ("mfu",)),
+    ),
     "Schedules": (
         Panel("Learning rate", "step size", ("learning_rate",)),
         Panel("Weight decay", "× learning rate, a step", ("weight_decay",)),
@@ -62,10 +79,10 @@ STYLE = {**dict.fromkeys(INKED, INK), "svg.fonttype": "none", "font.size": 9}
 def draw_curves(path: pathlib.Path) -> dict[str, list[Curve]]:
     """Draws every logged metric, in groups; those that no panel knows get one of their own."""
     series = read_series(path)
-    known = {name for group in PANELS.values() for panel in group for name in panel.metrics}
+    known = {name for group in PANELS.values() for panel in group for name in panel.shown(series)}
     others = [Panel(name, "value", (name,)) for name in series if name not in known]
     drawn = {
-        title: [_draw(panel, series) for panel in group if series.keys() & set(panel.metrics)]
+        title: [_draw(panel, series) for panel in group if panel.shown(series)]
         for title, group in {**PANELS, "Other metrics": others}.items()
     }
     return {title: curves for title, curves in drawn.items() if curves}
@@ -93,7 +110,7 @@ def drop_superseded(log: list[dict]) -> list[dict]:
 
 
 def _draw(panel: Panel, series: dict[str, Points]) -> Curve:
-    points, buffer = {n: series[n] for n in panel.metrics if n in series}, io.StringIO()
+    points, buffer = {name: series[name] for name in panel.shown(series)}, io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": panel.title}):  # one salt, unique ids
         figure = Figure(figsize=(3.5, 2.3), layout="constrained")
         _plot(figure.add_subplot(), panel, points)

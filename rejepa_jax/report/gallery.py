@@ -93,9 +93,13 @@ def _shared(query: Example, other: Example, records: RecordSet) -> tuple[str, ..
 
 
 def _picture(example: Example, records: RecordSet, sensor: str) -> Picture:
-    labels = tuple(records.schema.classes[label] for label in example.labels)
     bands = records.schema.sensors[sensor].bands
-    return Picture(example.id, labels, thumbnail(example.images[sensor], bands))
+    return labelled(example, records, thumbnail(example.images[sensor], bands))
+
+
+def labelled(example: Example, records: RecordSet, uri: str) -> Picture:
+    """Returns a picture with what is known of its place."""
+    return Picture(example.id, tuple(records.schema.classes[i] for i in example.labels), uri)
 
 
 def thumbnail(image: Shaped[np.ndarray, "h w c"], bands: tuple[str, ...]) -> str:
@@ -106,6 +110,11 @@ def thumbnail(image: Shaped[np.ndarray, "h w c"], bands: tuple[str, ...]) -> str
     picture = picture.resize(
         size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
     )
+    return data_uri(picture)
+
+
+def data_uri(picture: Image.Image) -> str:
+    """Returns a picture as a JPEG that stands in the page itself."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

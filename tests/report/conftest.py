@@ -1,14 +1,20 @@
 """A finished run in miniature, with every artefact that the page reads."""
 
+import functools
 import html.parser
 import json
 import pathlib
 
 import numpy as np
 import pytest
+from flax import nnx
+from toys import filled
 
 from rejepa_jax import artifacts
 from rejepa_jax.data import examples, pipeline, tfrecord
+from rejepa_jax.data.preprocess import Preprocess, SensorInput
+from rejepa_jax.models.vit import Encoder, EncoderSpec
+from rejepa_jax.retrieval.encoder import Bundle, save_bundle
 
 CLASSES = ("<script>alert(1)</script>", "Fields & 'meadows'", 'Water "body"')
 LABELS = {  # of the records in row order
@@ -21,6 +27,16 @@ QUERIES = np.array([5, 6, 7])
 HITS = np.array([[3, 0, 2, 4], [0, 2, 1, 3], [4, 1, 0, 2]])
 SCORES = np.array([[0.9, 0.8, 0.7, -0.25], [0.5, 0.4, 0.3, 0.2], [0.6, 0.5, 0.4, 0.3]], np.float32)
 VOID = {"meta", "img", "br", "link", "input", "hr"}
+SPEC = EncoderSpec(
+    image_size=8,
+    patch_size=2,
+    bands=3,
+    embed_dim=8,
+    depth=2,
+    num_heads=2,
+    mlp_ratio=2.0,
+    dtype="float32",
+)
 SETTINGS = {"method": "rejepa", "seed": 7, "data": {"bands": [], "sensor": "rgb"}}
 
 
@@ -59,18 +75,21 @@ def table_line(descriptor, form, value):
     return {"descriptor": descriptor, "form": form, **scores}
 
 
-def make_table(target=0.61234, statistics=0.52):
+def make_table(target=0.61234, statistics=0.52, patches=0.41, encoder="target"):
+    searched = "encoder" if encoder == "encoder" else f"{encoder} encoder"
     return {
         "k": 4,
         "queries": {"split": "query", "images": 3},
         "gallery": {"split": "gallery", "images": 5},
-        "encoder": "target",
+        "encoder": encoder,
         "rows": [
             table_line("random ranking", "", 0.3),
             table_line("image statistics", "plain", statistics - 0.1),
             table_line("image statistics", "z-scored", statistics),
-            table_line("target encoder", "plain", target),
-            table_line("target encoder", "z-scored", 0.1),
+            table_line("ZCA patches", "plain", patches - 0.1),
+            table_line("ZCA patches", "whitened", patches),
+            table_line(searched, "plain", target),
+            table_line(searched, "z-scored", 0.1),
             table_line("untrained encoder", "plain", 0.4),
         ],
     }
@@ -85,6 +104,22 @@ def write_evaluation(directory, table):
     artifacts.write_json(directory / "table.json", table)
     np.savez(directory / "ranking.npz", queries=QUERIES, hits=HITS, scores=SCORES)
     return artifacts.Built({"table": table})
+
+
+@functools.cache
+def make_bundle(name, size=8):
+    """A toy encoder of 16 tokens that sees images at `size` pixels."""
+    spec = EncoderSpec(**vars(SPEC) | {"image_size": size, "patch_size": size // 4})
+    encoder = filled(lambda: Encoder(spec, rngs=nnx.Rngs(0)), seed=len(name))
+    given = SensorInput((0, 1, 2), (120.0, 130.0, 140.0), (60.0, 50.0, 40.0), None)
+    record = examples.Sensor(("red", "green", "blue"), "uint8", 8, 8)
+    return Bundle(name, encoder, Preprocess(size, {"rgb": given}), "rgb", record, "mean", 4)
+
+
+def write_encoders(directory, names):
+    for name in names:
+        save_bundle(make_bundle(name), directory / name)
+    return artifacts.Built({"encoders": list(names)})
 
 
 def write_file(name, text, info):
@@ -105,8 +140,7 @@ def make_run(run: pathlib.Path, table, layout) -> pathlib.Path:
 
     log = "".join(json.dumps(log_line(step)) + "\n" for step in (1, 2, 4))
     facts = {"kind": "exact", "rows": 8, "dim": 32, "recall_at_10": 0.98765}
-    record = {"bands": ["red", "green", "blue"], "dtype": "uint8"}
-    bundle = json.dumps({"sensor": "rgb", "record": record})
+    names = (table["encoder"], "untrained")
     stage("records", {"layout": layout}, (), write_records)
     stage(
         "checkpoints",
@@ -114,7 +148,7 @@ def make_run(run: pathlib.Path, table, layout) -> pathlib.Path:
         ("records",),
         write_file("metrics.jsonl", log, {"steps": 4, "images": 16000, "final": {}}),
     )
-    stage("encoders", {}, ("checkpoints",), write_file("target/bundle.json", bundle, {}))
+    stage("encoders", {}, ("checkpoints",), lambda partial: write_encoders(partial, names))
     stage("embeddings", {}, ("encoders", "records"), write_file("part", "x", {}))
     stage("index", {}, ("embeddings",), write_file("index.json", "{}", facts))
     stage(
@@ -161,8 +195,8 @@ class Page(html.parser.HTMLParser):
 def make(tmp_path):
     """Makes a run of the given table, or of the usual one."""
 
-    def make(layout="image_folder", **values):
-        return make_run(tmp_path / "run <&>", make_table(**values), layout)
+    def make(layout="image_folder", name="run <&>", **values):
+        return make_run(tmp_path / name, make_table(**values), layout)
 
     return make
 
@@ -171,6 +205,12 @@ def make(tmp_path):
 def records(make):
     """The records of the usual run."""
     return pipeline.open_records(make() / "records")
+
+
+@pytest.fixture
+def bundle():
+    """Makes a toy bundle of a name, seeing images at a size."""
+    return make_bundle
 
 
 @pytest.fixture

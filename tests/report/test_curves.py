@@ -54,11 +54,14 @@ def test_the_line_has_the_shape_of_the_values(write):
 def test_every_metric_is_drawn_once_in_its_group(write):
     known = ("loss", "prediction_loss", "vicreg_loss", "variance_loss", "covariance_loss")
     known += ("invariance_loss", "context_std", "gradient_norm")
+    measured = ("f1", "rank_me", "feature_std", "mean_cosine", "uniformity")
+    measured = tuple(f"{encoder}/{name}" for name in measured for encoder in ("target", "context"))
+    speed = ("images_per_second", "mfu")
     planned = ("learning_rate", "weight_decay", "ema_momentum")
-    names = (*known, *planned, "masked_accuracy")
+    names = (*known, *measured, *speed, *planned, "masked_accuracy")
     path = write([{"step": s, **dict.fromkeys(names, s / 3)} for s in (1, 2)])
     groups = curves.draw_curves(path)
-    assert [len(group) for group in groups.values()] == [7, 3, 1]
+    assert [len(group) for group in groups.values()] == [7, 5, 2, 3, 1]
     svg = "".join(curve.svg for group in groups.values() for curve in group)
     for name in names:
         assert svg.count(f'id="line-{name}"') == 1
@@ -84,6 +87,15 @@ def test_two_lines_in_one_panel_are_told_apart_without_colour(write):
     ]
     assert dashed == [False, True]
     assert curve.summary.count("from") == 2
+
+
+def test_measures_of_all_encoders_of_any_method_share_a_panel(write):
+    measured = {"a/f1": 0.2, "b/f1": 0.3, "a/rank_me": 9.0}
+    path = write([{"step": 0, **measured}, {"step": 1, "loss": 1.0}, {"step": 9, **measured}])
+    score, rank = curves.draw_curves(path)["Features of unseen images"]
+    assert score.title == "Retrieval score"
+    assert [line_points(score, name).shape for name in ("a/f1", "b/f1")] == [(2, 2), (2, 2)]
+    assert rank.summary == "a/rank_me from 9 at step 0 to 9 at step 9"
 
 
 def test_what_is_not_a_number_is_left_out(write):

@@ -57,7 +57,7 @@ def test_marks_follow_from_the_labels(write, parse):
 
 def test_every_picture_says_what_it_is(write, parse):
     alts = [attributes["alt"] for attributes, _ in parse(write()[0]).all("img")]
-    assert len(alts) == 3 * 5
+    assert len(alts) == 3 * 5 + 3 * 5
     assert alts[0] == (
         "Query: <b id=\"r5\">&amp;5.jpg. Labels: <script>alert(1)</script>, Fields & 'meadows'."
     )
@@ -87,7 +87,7 @@ def test_the_table_shows_the_numbers_of_its_file(write, tmp_path, parse):
     cells = [(a, text) for a, text in found.all("td") if "[" in text]
     assert [text for _, text in cells] == expected
     best = [place for place, (a, _) in enumerate(cells) if a.get("class") == "best"]
-    assert best == [9, 10, 11]  # the fourth line: the target encoder, plain
+    assert best == [15, 16, 17]  # the sixth line: the target encoder, plain
     searched = found.all("tr", "searched")
     assert len(searched) == 1
     assert searched[0][1].startswith("target encoder plain, fills the index 0.612")
@@ -119,13 +119,46 @@ def test_the_verdict_goes_either_way(write, target, words, ending, parse):
     text, built = write(target=target, statistics=0.52)
     verdict = built.info["verdict"]
     assert verdict == (
-        f"The target encoder {words} image statistics: F1@4 {target:.3f} [{target - 0.04:.3f}, "
-        f"{target + 0.04:.3f}] against 0.520 [0.480, 0.560]; the intervals "
-        f"{ending.removeprefix('the intervals ')}"
+        f"The target encoder {words} the best free descriptor, image statistics (z-scored): F1@4 "
+        f"{target:.3f} [{target - 0.04:.3f}, {target + 0.04:.3f}] against 0.520 [0.480, 0.560]; "
+        f"the intervals {ending.removeprefix('the intervals ')}"
     )
     paragraphs = [words for _, words in parse(text).all("p")]
     assert verdict in paragraphs
     assert any("the untrained encoder: F1@4" in words for words in paragraphs)
+
+
+def test_the_verdict_names_the_best_free_descriptor(write):
+    verdict = write(target=0.6, statistics=0.5, patches=0.7)[1].info["verdict"]
+    assert "worse than the best free descriptor, ZCA patches (whitened): F1@4 0.600" in verdict
+    assert "against 0.700" in verdict
+
+
+def test_an_encoder_that_is_called_encoder_is_called_so_once(make, tmp_path, parse):
+    run = make(encoder="encoder")
+    records = pipeline.open_records(run / "records")
+    built = page.write_report(run, records, Report(1), tmp_path)
+    assert built.info["verdict"].startswith("The encoder retrieves better than the best free")
+    found = parse((tmp_path / "report.html").read_text())
+    assert found.all("tr", "searched")[0][1].startswith("encoder plain, fills the index")
+
+
+def test_attention_of_the_trained_and_the_untrained_encoder_stands_beside_the_queries(write, parse):
+    found = parse(write()[0])
+    looks = [a["aria-label"] for a, _ in found.all("article", "look")]
+    assert looks == [f"Attention on query {number}" for number in (1, 2, 3)]
+    captions = [text for _, text in found.all("figcaption") if "even shares" in text]
+    kinds = ["Last layer, target", "Last layer, untrained", "Roll-out, target"]
+    for text, kind in zip(captions, [*kinds, "Roll-out, untrained"] * 3, strict=True):
+        assert text.startswith(f"{kind} encoder ")
+    alts = [a["alt"] for a, _ in found.all("img") if "even shares" in a["alt"]]
+    assert len(alts) == 12
+    assert alts[0].startswith('Last layer of target encoder on <b id="r5">&amp;5.jpg: most in row ')
+    words = " ".join(text for _, text in found.all("p"))
+    assert "not an explanation" in words
+    assert "as the encoder sees them at 8 px" in words
+    (ramp,) = found.all("span", "ramp")
+    assert ramp[0]["style"].startswith("background:linear-gradient(to right, #440154")
 
 
 def test_settings_versions_and_counts_are_there(write, tmp_path, parse):
@@ -194,6 +227,7 @@ def test_stages_of_two_runs_are_not_mixed(make, tmp_path):
 
 
 def test_a_table_without_the_rival_is_refused(tmp_path):
-    table = {"encoder": "target", "k": 4, "rows": [{"descriptor": "label prior", "form": ""}]}
-    with pytest.raises(DataError, match=r"table\.json: got rows for \['label prior'\], expected"):
-        page.compare(table, "image statistics", tmp_path / "table.json")
+    rows = [{"descriptor": "target encoder", "form": "plain"}]
+    table = {"encoder": "target", "k": 4, "rows": rows}
+    with pytest.raises(DataError, match=r"got rows for \['target encoder'\], expected image stat"):
+        page.judge(table, ["image statistics"], tmp_path / "table.json")
