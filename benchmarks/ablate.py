@@ -1,14 +1,17 @@
 """What each choice is worth: one setting changed at a time, the same steps, several seeds.
 
-    python benchmarks/ablate.py --config configs/aid_small.py --records RUN/records --out DIR \
-        [--tables "views,ratio (Table 4)" | --tables all] [--seeds 0,1,2] [--config.key=value ...]
+    python benchmarks/ablate.py --config configs/image_folder.py --records RUN/records --out DIR \
+        [--tables views,ratio | --tables all] [--seeds 0,1,2] [--config.key=value ...]
 
 Every arm trains by the road's own train stage in DIR/ARM/seed-N, so that the command can be stopped
 and given again: finished arms are kept, a begun one goes on. Each is scored with the evaluation's
 protocol by every encoder, pooling and form. DIR/ablation.md holds the tables, DIR/TABLE.svg one
 figure each, DIR/ARM/seed-N/scores.json the figures behind them.
 
-The arm `baseline` is the config as given; tables 2 to 5 are the paper's, at the config's own size.
+The arm `baseline` is the config as given, and an arm that would be the same is left out; tables 2
+to 5 ask the paper's questions at the config's own size. An arm that takes another preset takes its
+method, masks, targets, VICReg and EMA, and keeps the config's size, augmentation, length and
+optimiser, also where that method was published with another one, as MAE was.
 """
 
 import argparse
@@ -49,7 +52,8 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
         "mae at equal FLOPs": {"preset": "mae", "equal FLOPs": True},
     },
     "predictor depth (Table 2)": {
-        f"predictor depth {depth}": {"model.predictor_depth": depth} for depth in (1, 2, 4, 8, 12)
+        f"predictor depth {depth}": {"model.predictor_depth": depth}
+        for depth in (1, 2, 4, 6, 8, 10, 12)
     },
     "masking (Table 3)": {
         "random with all the rest as context": ALL_CONTEXT,
@@ -84,8 +88,10 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
         "targets not normalised": {"target.norm": "none"},
         "targets normalised over the batch": {"target.norm": "batch"},
         "targets from their patches alone": {"target.input": "target_patches"},
+        "targets in the full image": {"target.input": "full"},
     },
 }
+SHORT = {name.split(" (")[0].lower(): name for name in TABLES}
 BASELINE, SCORES = "baseline", "scores.json"
 METHOD = ("mask", "target", "loss", "vicreg", "ema")  # groups that an arm takes from its preset
 
@@ -124,8 +130,9 @@ def run_arm(config: Config, directory: pathlib.Path, protocol: Protocol) -> dict
     path = directory / SCORES
     start = time.perf_counter()
     stages.train(config, directory)  # refuses a directory that other settings made
-    if path.exists():
-        return artifacts.read_json(path)
+    evaluation = artifacts.plain(config.eval)
+    if path.exists() and (done := artifacts.read_json(path))["evaluation"] == evaluation:
+        return done
     seconds = time.perf_counter() - start
     records = pipeline.open_records(pathlib.Path(config.data.records))
     update = loop.make_update(config, records)
@@ -135,11 +142,13 @@ def run_arm(config: Config, directory: pathlib.Path, protocol: Protocol) -> dict
     encoders = update.method.encoders(state.params, state.average)
     pools = [config.eval.pool]
     if directory.parent.name == BASELINE:  # where the descriptor itself is compared
-        fresh = initial_params(update.method, config.seed)
+        given = loop.given_encoder(config, records)
+        fresh = initial_params(update.method, config.seed, given)
         untrained = update.method.encoders(fresh, update.method.averaged(fresh))
         encoders["untrained"] = next(iter(untrained.values()))
         pools = list(POOLS)
     content = {
+        "evaluation": evaluation,
         "scores": {
             name: score(encoder, update.preprocess, records, config, protocol, pools)
             for name, encoder in encoders.items()
@@ -203,21 +212,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--tables", default="all", help=f"of {sorted(TABLES)}")
+    parser.add_argument("--tables", default="all", help=f"of {sorted(SHORT)}")
     parser.add_argument("--arms", default="", help="only these, of all; the tables need `baseline`")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--report_only", action="store_true", help="use what has been run")
     given, rest = parser.parse_known_args()
     parse_flags(["ablate", *rest])
     set_up_logging()
-    tables = list(TABLES) if given.tables == "all" else given.tables.split(",")
+    asked = list(SHORT) if given.tables == "all" else given.tables.lower().split(",")
+    if unknown := set(asked) - set(SHORT):
+        parser.error(f"--tables {sorted(unknown)}: choose from {sorted(SHORT)}")
+    tables = [SHORT[name] for name in asked]
     arms = arms_of(tables)
     wanted = given.arms.split(",") if given.arms else list(arms)
+    if unknown := set(wanted) - set(arms):
+        parser.error(f"--arms {sorted(unknown)}: these tables have {list(arms)}")
     results: dict[str, list[dict[str, Any]]] = {}
     protocol = None
     for seed in map(int, given.seeds.split(",")):
         for arm in [name for name in arms if name in wanted]:
             config = arm_config(flags.FLAGS.config, arms[arm], given.records, seed)
+            if arm != BASELINE and config == arm_config(
+                flags.FLAGS.config, {}, given.records, seed
+            ):
+                continue  # the baseline by another name
             directory = given.out / arm.replace(" ", "_").replace("/", "-") / f"seed-{seed}"
             if given.report_only and not (directory / SCORES).exists():
                 continue

@@ -31,13 +31,18 @@ def write(out: pathlib.Path, tables: dict[str, Any], results: Results, config: C
 def heading(results: Results, config: Config) -> str:
     """Says what all arms share."""
     first = results[BASELINE][0]
-    steps = first["images"] // first["batch_size"]
+    model = config.model
     return (
-        f"{steps} steps of {first['batch_size']} images of {config.data.image_size} px, "
-        f"{config.model.depth} layers of {config.model.embed_dim}, patch "
-        f"{config.model.patch_size}; {len(results[BASELINE])} seeds. Mean over seeds, in brackets "
-        "the mean 95 % bootstrap interval over queries, then each seed.\n"
+        f"f1_micro_sets@{config.eval.k}. {steps(first)} steps of {first['batch_size']} images of "
+        f"{config.data.image_size} px, {model.depth} layers of {model.embed_dim}, patch "
+        f"{model.patch_size}; {len(results[BASELINE])} seeds. Mean over seeds, in brackets the mean "
+        "95 % bootstrap interval over queries, then each seed.\n"
     )
+
+
+def steps(run: dict[str, Any]) -> int:
+    """Returns how many steps a run had."""
+    return run["images"] // run["batch_size"]
 
 
 def best(run: dict[str, Any], pool: str) -> dict[str, float]:
@@ -56,14 +61,14 @@ def summary(scores: list[dict[str, float]]) -> str:
 
 def table(arms: list[str], results: Results, pool: str) -> str:
     """Lays out one table: every encoder of every arm, pooled as the config says."""
-    lines = ["| arm | encoder | P@10 | seeds | GFLOPs an image |", "|---|---|---|---|---|"]
+    lines = ["| arm | encoder | F1 | seeds | steps | GFLOPs an image |", "|---" * 6 + "|"]
     for arm in arms:
         for encoder in results[arm][0]["scores"]:
             if encoder == UNTRAINED and arm != BASELINE:
                 continue
             scores = [run["scores"][encoder][pool][FORM] for run in results[arm]]
             cost = results[arm][0]["flops_per_image"] / 1e9
-            spent = "" if encoder == UNTRAINED else f"{cost:.2f}"
+            spent = " | " if encoder == UNTRAINED else f"{steps(results[arm][0])} | {cost:.2f}"
             lines.append(f"| {arm} | {encoder} | {summary(scores)} | {spent} |")
     return "\n".join([*lines, ""])
 
@@ -71,7 +76,7 @@ def table(arms: list[str], results: Results, pool: str) -> str:
 def encoders_table(runs: list[dict[str, Any]]) -> str:
     """Lays out the baseline by encoder, pooling and form: which to retrieve with."""
     lines = ["### Encoder, pooling and form (baseline)", ""]
-    lines += ["| encoder | pooling | form | P@10 | seeds |", "|---|---|---|---|---|"]
+    lines += ["| encoder | pooling | form | F1 | seeds |", "|---|---|---|---|---|"]
     for encoder, pools in runs[0]["scores"].items():
         for pool, forms in pools.items():
             for form in forms:
@@ -131,7 +136,7 @@ def draw(path: pathlib.Path, arms: list[str], results: Results, pool: str) -> No
     untrained = [run["scores"][UNTRAINED][pool][FORM]["value"] for run in results[BASELINE]]
     axes.axvline(sum(untrained) / len(untrained), color="#c9711a", ls="--", lw=1)
     axes.set(
-        yticks=range(len(arms)), yticklabels=arms, xlabel=f"P@10, better encoder, {pool}, {FORM}"
+        yticks=range(len(arms)), yticklabels=arms, xlabel=f"F1, better encoder, {pool}, {FORM}"
     )
     axes.set_title("dashed: untrained encoder", fontsize=9, loc="left")
     axes.invert_yaxis()

@@ -2,10 +2,10 @@
 
     launch/aid_gpu.sh AID.tar SPLIT.csv OUT
 
-ViT-S with 8 px patches at 128 px, the images resident on the device. Not yet run: no accelerator
-was at hand. By count (`rejepa inspect configs/aid_gpu.py`) an image costs 27 GFLOP a step, so that
-6,000 steps of 512 would take six minutes of an H200 at 30 % of its measured 790 TFLOP/s, MAE's at
-equal FLOPs the same, and MAE's at equal epochs less.
+ViT-S with 8 px patches at 128 px, the images resident on the device. Expected score and true
+duration: not yet run. By count (`rejepa inspect configs/aid_gpu.py`) an image costs 27 GFLOP a
+step, so that 6,000 steps of 512 would take six minutes of an H200 at 30 % of its measured 790
+TFLOP/s, MAE's at equal FLOPs the same, and MAE's at equal epochs less.
 """
 
 from ml_collections import ConfigDict

@@ -9,9 +9,8 @@ splits `gallery` and `query`; without it every fifth image of a class is a query
 gallery images, never their labels. For a sensor other than 8-bit colour give `data.sensor=image`.
 
 Cost: see docs/results.md, which has a run over 6,000 aerial images of 150 px in 30 classes. With
-an accelerator take a larger model: `--config.model.size=small --config.model.depth=12
---config.model.predictor_dim=384 --config.model.predictor_depth=6 --config.data.image_size=128
---config.train.steps=20000`.
+an accelerator start from configs/aid_gpu.py. `configs/image_folder.py:mae` and the other presets
+(docs/method.md) train another method at the same sizes.
 """
 
 from ml_collections import ConfigDict
@@ -42,7 +41,8 @@ def get_config(preset: str = "rejepa_retrieval") -> ConfigDict:
     config.train.steps = 1500
     config.train.log_every = 20
     config.train.save_every = 250
-    config.optim.peak_lr = 2e-3
+    if preset == "rejepa_retrieval":
+        config.optim.peak_lr = 2e-3
     config.optim.warmup_steps = 60
     config.health.every = 250
     return config.lock()

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from rejepa_jax.config import base_config
 
 
-def get_config() -> ConfigDict:
-    config = base_config()
+def get_config(preset: str = "rejepa") -> ConfigDict:
+    config = base_config(preset)
     config.data.layout = "synthetic"
     config.data.sensor = "s1"
     config.data.image_size = 60
@@ -25,23 +25,26 @@ def get_config() -> ConfigDict:
     config.synthetic.test = 600
     config.prepare.shard_records = 100
 
-    config.augment.crop_scale = (0.3, 1.0)
-    config.augment.rotate = True
-    config.augment.offset = 0.5
-    config.augment.band_offset = 0.15
-
     config.model.patch_size = 10
     config.model.embed_dim = 192
     config.model.depth = 3
     config.model.num_heads = 3
     config.model.predictor_dim = 96
     config.model.predictor_depth = 2
+    config.mae.decoder_dim = 96
+    config.mae.decoder_depth = 2
+    config.mae.decoder_heads = 3
 
-    config.vicreg.invariance = "two_view"
-    config.vicreg.weight = 0.3
-    config.vicreg.std_target = 0.4
-    config.vicreg.covariance_weight = 5.0
-    config.ema.start = 0.98
+    if preset == "rejepa":  # any other preset trains by its own settings
+        config.augment.crop_scale = (0.3, 1.0)
+        config.augment.rotate = True
+        config.augment.offset = 0.5
+        config.augment.band_offset = 0.15
+        config.vicreg.invariance = "two_view"
+        config.vicreg.weight = 0.3
+        config.vicreg.std_target = 0.4
+        config.vicreg.covariance_weight = 5.0
+        config.ema.start = 0.98
 
     config.train.batch_size = 128
     config.train.steps = 200

@@ -9,7 +9,7 @@ if (($# < 3)); then
   sed -n '2,6p' "$0" >&2
   exit 2
 fi
-archive=$1 split=$2 out=$3
+archive=$(realpath "$1") split=$(realpath "$2") out=$(realpath -m "$3")
 shift 3
 python="${PYTHON:-python3}"
 config=(--config configs/aid_gpu.py --config.data.archive="$archive"

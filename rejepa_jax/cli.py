@@ -73,7 +73,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Prints what a config would build, or what an artefact holds."""
-    if arguments.path.is_file():
+    if pathlib.Path(str(arguments.path).partition(":")[0]).is_file():
         parse_flags(["rejepa", f"--config={arguments.path}", *arguments.settings])
         say(inspection.describe_config(resolve(flags.FLAGS.config)))
     else:

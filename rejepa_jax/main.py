@@ -1,6 +1,6 @@
 """The whole road from one command.
 
-    python -m rejepa_jax.main --config configs/quickstart.py [--workdir DIR]
+    python -m rejepa_jax.main --config configs/quickstart.py[:PRESET] [--workdir DIR]
         [--stage NAME,...] [--config.key=value ...]
 
 Walks from the archive to the report and skips every stage that is complete and unchanged. A `.py`
@@ -56,7 +56,8 @@ def define_config(argv: Sequence[str]) -> tuple[str, list[str]]:
     place = places[-1]
     has_value = len(heads[place]) == 2
     path = heads[place][1] if has_value else "".join(argv[place + 1 : place + 2])
-    if not pathlib.Path(path).is_file():
+    file, _, preset = path.partition(":")  # of a Python file: what its get_config is given
+    if not pathlib.Path(file).is_file() or (preset and file.endswith(".json")):
         raise ConfigError(f"--config {path}: no such file; configs/ holds those that come with us")
     if path.endswith(".json"):
         rest = [*argv[:place], *argv[place + (1 if has_value else 2) :]]
@@ -65,7 +66,7 @@ def define_config(argv: Sequence[str]) -> tuple[str, list[str]]:
     else:
         rest = list(argv)
         config_flags.DEFINE_config_file("config", sys_argv=rest)
-    return pathlib.Path(path).stem, rest
+    return "_".join(filter(None, (pathlib.Path(file).stem, preset))), rest
 
 
 def read_json_config(path: pathlib.Path) -> config_dict.ConfigDict:

@@ -1,7 +1,7 @@
 """Methods as published, by name: what each changes of the defaults in `config.py`.
 
-A config file takes one as `--config configs/image_folder.py:ijepa_b16`. They fix the method and its
-schedules, not the data or the length of training.
+A config file takes one as `--config configs/ben14k.py:ijepa_b16`. They fix the method and its
+schedules, not the data or the length of training; a config's own sizes win.
 """
 
 from typing import Any

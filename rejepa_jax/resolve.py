@@ -26,7 +26,8 @@ def resolve(config: config_dict.ConfigDict | dict[str, Any]) -> Config:
     given = {key: getattr(resolved.model, key) for key in filled}
     filled |= {key: value for key, value in given.items() if value is not None}
     filled["predictor_heads"] = resolved.model.predictor_heads or filled["num_heads"]
-    encoder = resolved.eval.encoder or ENCODERS[resolved.method][0]
+    names, encoder = ENCODERS[resolved.method], resolved.eval.encoder
+    encoder = encoder if encoder in names else names[0]
     resolved = dataclasses.replace(
         resolved,
         model=dataclasses.replace(resolved.model, **filled),

@@ -61,11 +61,11 @@ def check_choices(config: Config) -> None:
     for path, choices in CHOICES.items():
         value = _look_up(config, path)
         _require(value in choices, f"config.{path} = {value!r}: choose one of {list(choices)}")
-    names = ENCODERS[config.method]
-    chosen = config.eval.encoder
+    names = {name for encoders in ENCODERS.values() for name in encoders}
+    chosen = config.eval.encoder  # one of another method: `resolve` takes this one's first
     _require(
         not chosen or chosen in names,
-        f"config.eval.encoder = {chosen!r}: method {config.method!r} has {list(names)}",
+        f"config.eval.encoder = {chosen!r}: choose one of {sorted(names)}",
     )
 
 
@@ -176,8 +176,8 @@ def _check_vicreg(config: Config) -> None:
         "features of twice that (vicreg.pool = mean_std)",
     )
     _require(
-        config.train.batch_size > 1 or vicreg.weight == 0,
-        "config.train.batch_size = 1: the variance terms need at least 2 (or vicreg.weight = 0)",
+        config.train.batch_size > 1,
+        "config.train.batch_size = 1: the variance terms need at least 2",
     )
 
 
@@ -186,6 +186,11 @@ def _check_lengths(config: Config) -> None:
         config.eval.query_split != config.eval.gallery_split,
         f"config.eval.query_split and config.eval.gallery_split are both "
         f"{config.eval.query_split!r}: every query would find itself; choose two splits",
+    )
+    _require(
+        config.data.train_split != config.eval.query_split,
+        f"config.data.train_split and config.eval.query_split are both "
+        f"{config.eval.query_split!r}: queries would have been seen in training; choose two splits",
     )
     _require(
         0 <= config.optim.warmup_steps <= config.train.steps,

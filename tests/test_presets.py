@@ -147,7 +147,8 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("preset", quick("cjepa_b16"))
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_step_is_finite_moves_every_part_and_compiles_once(preset):
     config = toy_config(preset, **SMALL)
     method = build_method(config, bands=2)

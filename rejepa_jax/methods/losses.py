@@ -19,14 +19,20 @@ def wide(values: Float[Array, "..."]) -> Float[Array, "..."]:
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
-def normalise_targets(tokens: Float[Array, "b n d"], norm: str) -> Float[Array, "b n d"]:
+def normalise_targets(
+    tokens: Float[Array, "b n d"], norm: str, valid: Bool[Array, "b n"] | None = None
+) -> Float[Array, "b n d"]:
     """Standardises target tokens.
 
-    `layer`: each token over its features (I-JEPA); `batch`: each feature over all tokens; `none`.
+    `layer`: each token over its features (I-JEPA); `batch`: each feature over all valid tokens;
+    `none`.
     """
     tokens = wide(tokens)
     axis = {"layer": -1, "batch": (0, 1), "none": None}[norm]
-    return tokens if axis is None else jax.nn.standardize(tokens, axis, epsilon=TARGET_NORM_EPS)
+    if axis is None:
+        return tokens
+    where = None if valid is None or axis == -1 else valid[..., None]
+    return jax.nn.standardize(tokens, axis, epsilon=TARGET_NORM_EPS, where=where)
 
 
 def mean(values: Float[Array, "*b"], valid: Valid = None) -> Float[Array, ""]:

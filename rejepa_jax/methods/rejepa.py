@@ -122,7 +122,7 @@ class Rejepa:
                 for part in (masks["target"], masks["target_valid"])
             )
             tokens = average(jnp.repeat(image, m, axis=0), groups, valid)
-            chosen = losses.normalise_targets(tokens, self.target.norm)
+            chosen = losses.normalise_targets(tokens, self.target.norm, valid)
         return jax.lax.stop_gradient(chosen.reshape(b, m, t, -1))
 
     @property

@@ -69,6 +69,8 @@ def train(
     mesh = sharding.make_mesh()
     batch_size, steps = config.train.batch_size, config.train.steps
     sharding.check_batch_size(mesh, batch_size, "train.batch_size")
+    if config.vicreg.stats == "per_device":
+        sharding.check_batch_size(mesh, batch_size // 2, "train.batch_size / 2")
     update = make_update(config, records)
     start_from = given_encoder(config, records)
     state = init_state(update.method, update.optimizer, config.seed, mesh, start_from)

@@ -1,13 +1,16 @@
 """The objective beside a numpy derivation from the encoder's and the predictor's own outputs."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import filled, toy_config
+from toys import QUICK, filled, toy_config
 
 from rejepa_jax.methods.build import build_method
 from rejepa_jax.methods.masking import sample_masks
+from rejepa_jax.methods.rejepa import Rejepa
 from rejepa_jax.models.arrays import count_parameters, named_arrays
 from rejepa_jax.resolve import resolve
 
@@ -20,6 +23,9 @@ WEIGHTS = {
     "invariance_weight": 5.0,
 }
 IMAGES = np.random.default_rng(5).normal(size=(12, 16, 16, 3)).astype(np.float32)
+
+
+jitted = partial(jax.jit, compiler_options=QUICK)
 
 
 def method_of(invariance):
@@ -45,12 +51,12 @@ def average():
 def computed(request, params, average):
     """The choice, its metrics and the numpy derivation of each."""
     method, key = method_of(request.param), jax.random.key(3)
-    loss, metrics = jax.jit(method.loss)(params, average, views_of(method), key)
+    loss, metrics = jitted(method.loss)(params, average, views_of(method), key)
     assert float(loss) == float(metrics["loss"])
     return request.param, metrics, derive(request.param, method.views, params, average, key)
 
 
-@jax.jit
+@jitted
 def outputs(params, average, key):
     """What the networks give, which tests of their own compare with numpy."""
     (masks,) = sample_masks(key, 12, 2, toy_config().mask)
@@ -113,7 +119,7 @@ def gradients():
     """Gradients of one objective, of parameters and target encoder."""
     method, key = method_of("pred_target"), jax.random.key(3)
     loss = lambda *trees: method.loss(*trees, views_of(method), key)[0]  # noqa: E731
-    return jax.jit(jax.grad(loss, argnums=(0, 1)))
+    return jitted(jax.grad(loss, argnums=(0, 1)))
 
 
 def test_no_gradient_reaches_the_target_encoder(params, average, gradients):
@@ -134,9 +140,27 @@ def test_gradient_is_finite_when_all_features_have_collapsed(params, average, gr
 
 def test_without_weight_only_the_prediction_counts(params, average):
     method = build_method(toy_config(vicreg=WEIGHTS | {"weight": 0.0}), bands=3)
-    loss, metrics = jax.jit(method.loss)(params, average, views_of(method), jax.random.key(3))
+    loss, metrics = jitted(method.loss)(params, average, views_of(method), jax.random.key(3))
     assert float(loss) == float(metrics["prediction_loss"])
     assert float(metrics["vicreg_loss"]) > 0  # still watched
+
+
+def test_loss_is_the_mean_over_the_pairs_of_masks(monkeypatch, params, average):
+    """Each pair's part is put in its place by a number that only its masks decide."""
+
+    def part(_method, _params, _average, _image, masks, _full):
+        return {"loss": jnp.sum(masks["context"]) + 0.0, "other": jnp.sum(masks["target"]) + 0.0}
+
+    monkeypatch.setattr(Rejepa, "_masked_loss", part)
+    settings = {"strategy": "multimask", "multimask": ((1, 0.3), (2, 0.3), (1, 0.6))}
+    method = build_method(toy_config(mask=settings, target={"input": "target_patches"}), bands=3)
+    loss, metrics = jitted(method.loss)(params, average, views_of(method), jax.random.key(3))
+    pairs = jitted(sample_masks, static_argnums=(1, 2, 3))(jax.random.key(3), 12, 2, method.mask)
+    assert len(pairs) == 3
+    assert float(loss) == float(metrics["loss"])
+    for name, masked in (("loss", "context"), ("other", "target")):
+        expected = np.mean([np.sum(masks[masked]) for masks in pairs])
+        assert float(metrics[name]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_encoders_and_average_are_the_parts_they_are_named_after(params, average):

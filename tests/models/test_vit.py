@@ -1,10 +1,12 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy_vit
 import pytest
 from flax import nnx
-from toys import filled
+from toys import QUICK, filled
 
 from rejepa_jax.models import vit
 from rejepa_jax.models.arrays import count_parameters, named_arrays
@@ -24,7 +26,10 @@ def encoder():
 
 @pytest.fixture(scope="module")
 def run():
-    return jax.jit(lambda encoder, image, indices: encoder(image, indices))
+    return jax.jit(
+        lambda encoder, image, indices, valid=None: encoder(image, indices, valid),
+        compiler_options=QUICK,
+    )
 
 
 def expected(encoder, indices):
@@ -85,6 +90,80 @@ def test_hidden_patches_do_not_reach_the_context(encoder, run):
     np.testing.assert_array_equal(
         run(encoder, changed, INDICES)[0], run(encoder, IMAGES, INDICES)[0]
     )
+
+
+# --- settings beside the default
+
+CHANGES = {
+    "class token": {"class_token": True},
+    "learned positions": {"positions": "learned"},
+    "both, laid out": {"class_token": True, "positions": "learned", "unroll": True},
+}
+VALID = np.array([[1, 1, 0, 1, 0], [1, 1, 1, 1, 1]], bool)
+
+
+def make(**changes):
+    spec = dataclasses.replace(SPEC, **changes)
+    return filled(lambda: vit.Encoder(spec, rngs=nnx.Rngs(0)), seed=6)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_setting_equals_a_numpy_forward(run, change):
+    encoder = make(**CHANGES[change])
+    skip = int(encoder.spec.class_token)
+    got, wanted = run(encoder, IMAGES, INDICES), expected(encoder, INDICES)
+    np.testing.assert_allclose(got, [tokens[skip:] for tokens in wanted], atol=1e-5, rtol=0)
+
+
+def test_encode_gives_the_class_token_too_and_before_the_others():
+    encoder = make(class_token=True)
+    encode = jax.jit(lambda encoder, image, indices: encoder.encode(image, indices))
+    got = encode(encoder, IMAGES, INDICES)
+    assert got.shape == (2, 6, 16)
+    np.testing.assert_allclose(got, expected(encoder, INDICES), atol=1e-5, rtol=0)
+
+
+def test_what_enters_the_first_block_by_hand():
+    encoder = make(class_token=True, positions="learned")
+    arrays = numpy_vit.weights(encoder)
+    patches = numpy_vit.patches(IMAGES[0], 4)[INDICES[0]]
+    tokens = patches @ arrays["patch_embed/kernel"] + arrays["patch_embed/bias"]
+    tokens += arrays["positions"][INDICES[0]]
+    embed = jax.jit(lambda image, indices: encoder.embed(image, indices))
+    got = embed(IMAGES, INDICES)[0]
+    np.testing.assert_allclose(got[0], arrays["class_token"], rtol=1e-6)
+    np.testing.assert_allclose(got[1:], tokens, atol=1e-5)
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_tokens_that_are_not_valid_are_not_there(run, class_token):
+    """The others come out as if only they had been given, and a class token still sees them."""
+    encoder = make(class_token=class_token)
+    got = run(encoder, IMAGES, INDICES, VALID)
+    kept = [index[keep] for index, keep in zip(INDICES, VALID, strict=True)]
+    for tokens, wanted, keep in zip(got, expected(encoder, kept), VALID, strict=True):
+        np.testing.assert_allclose(tokens[keep], wanted[int(class_token) :], atol=1e-5, rtol=0)
+    other = np.where(VALID, INDICES, 11)
+    np.testing.assert_array_equal(run(encoder, IMAGES, other, VALID)[VALID], got[VALID])
+
+
+def test_blocks_laid_out_give_what_the_loop_gives(encoder, run):
+    laid_out = filled(lambda: vit.Encoder(dataclasses.replace(SPEC, unroll=True), rngs=nnx.Rngs(0)))
+    np.testing.assert_allclose(
+        run(laid_out, IMAGES, INDICES), run(encoder, IMAGES, INDICES), atol=2e-6, rtol=0
+    )
+
+
+def test_parameters_of_a_class_token_and_learned_positions():
+    counts = [
+        count_parameters(
+            jax.eval_shape(
+                lambda c=c: vit.Encoder(dataclasses.replace(SPEC, **c), rngs=nnx.Rngs(0))
+            )
+        )
+        for c in ({}, {"class_token": True}, {"positions": "learned"})
+    ]
+    assert [count - counts[0] for count in counts] == [0, 16, 16 * 16]
 
 
 def test_bfloat16_activations_keep_float32_parameters_and_stay_close(encoder):

@@ -37,6 +37,12 @@ def test_weight_decay_by_hand(step, value):
     assert float(SCHEDULES.weight_decay(step)) == pytest.approx(value, rel=1e-5)
 
 
+@pytest.mark.parametrize(("step", "value"), [(0, 0.04), (30, 0.13), (60, 0.22), (120, 0.4)])
+def test_linear_weight_decay_by_hand(step, value):
+    schedules = Schedules(Optim(weight_decay_schedule="linear"), Ema(), steps=120)
+    assert float(schedules.weight_decay(step)) == pytest.approx(value, rel=1e-5)
+
+
 @pytest.mark.parametrize(("step", "value"), [(0, 0.996), (30, 0.997), (60, 0.998), (120, 1.0)])
 def test_linear_ema_momentum_by_hand(step, value):
     assert float(SCHEDULES.ema_momentum(step)) == pytest.approx(value, rel=1e-6)
@@ -80,14 +86,18 @@ def test_traced_steps_give_the_same_float32_values(name):
         assert float(value) == pytest.approx(float(schedule(step)), rel=1e-6)
 
 
-def test_decay_touches_kernels_and_the_mask_token_only():
-    method = build_method(toy_config(), bands=3)
-    params = filled(lambda: method.init(jax.random.key(0)))
+@pytest.mark.parametrize("method", ["rejepa", "mae"])
+def test_decay_touches_kernels_and_tokens_only(method):
+    model = {"class_token": True, "positions": "learned"}
+    method = build_method(
+        toy_config(method=method, model=model, vicreg={"expander": (8, 8)}), bands=3
+    )
+    params = jax.eval_shape(lambda: method.init(jax.random.key(0)))
     flags = named_arrays(is_decayed(params))
     for name, flag in flags.items():
-        assert flag == name.endswith(("kernel", "mask_token")), name
-    assert flags["predictor/mask_token"]
-    assert not flags["context_encoder/blocks/norm1/scale"]
+        assert flag == name.endswith(("kernel", "mask_token", "class_token")), name
+    kinds = {name.rsplit("/", 1)[-1] for name in flags}
+    assert kinds == {"kernel", "bias", "scale", "mask_token", "class_token", "positions"}
 
 
 def adamw(param, grads, rates, decays):
