@@ -35,8 +35,8 @@ def heading(results: Results, config: Config) -> str:
     return (
         f"f1_micro_sets@{config.eval.k}. {steps(first)} steps of {first['batch_size']} images of "
         f"{config.data.image_size} px, {model.depth} layers of {model.embed_dim}, patch "
-        f"{model.patch_size}; {len(results[BASELINE])} seeds. Mean over seeds, in brackets the mean "
-        "95 % bootstrap interval over queries, then each seed.\n"
+        f"{model.patch_size}; {len(results[BASELINE])} seeds. Mean over seeds, in brackets the "
+        "mean 95 % bootstrap interval over queries, then each seed.\n"
     )
 
 

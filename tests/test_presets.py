@@ -69,10 +69,7 @@ CHANGES = {
 OWN = ("rejepa_retrieval",)  # of ours, not published: it may change with what is found
 
 
-def quick(*names):
-    """All presets, of which only these are tried in every run."""
-    slow = pytest.mark.slow
-    return [pytest.param(name, marks=() if name in names else slow) for name in PRESETS]
+ALL = [pytest.param(name, marks=() if name == "mae" else pytest.mark.slow) for name in PRESETS]
 
 
 def flat(preset):
@@ -119,7 +116,7 @@ def test_unknown_preset_is_refused_with_those_there_are():
         base_config("ijepa")
 
 
-@pytest.mark.parametrize("preset", quick("rejepa", "mae"))
+@pytest.mark.parametrize("preset", ALL)
 def test_parameters_at_12_bands(preset):
     method = build_method(resolve(base_config(preset)), bands=12)
     params = jax.eval_shape(lambda: method.init(jax.random.key(0)))

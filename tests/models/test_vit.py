@@ -129,7 +129,7 @@ def test_what_enters_the_first_block_by_hand():
     patches = numpy_vit.patches(IMAGES[0], 4)[INDICES[0]]
     tokens = patches @ arrays["patch_embed/kernel"] + arrays["patch_embed/bias"]
     tokens += arrays["positions"][INDICES[0]]
-    embed = jax.jit(lambda image, indices: encoder.embed(image, indices))
+    embed = jax.jit(encoder.embed)
     got = embed(IMAGES, INDICES)[0]
     np.testing.assert_allclose(got[0], arrays["class_token"], rtol=1e-6)
     np.testing.assert_allclose(got[1:], tokens, atol=1e-5)

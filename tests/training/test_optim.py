@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import filled, toy_config
+from toys import toy_config
 
 from rejepa_jax.config import Ema, Optim
 from rejepa_jax.methods.build import build_method
