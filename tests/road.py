@@ -25,6 +25,7 @@ TOY = {
     "train.log_every": 1,
     "train.save_every": 2,
     "optim.warmup_steps": 2,
+    "health.every": 0,
     "report.queries": 2,
 }
 

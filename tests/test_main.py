@@ -34,7 +34,7 @@ ARTEFACTS = (
 def finished(tmp_path_factory):
     """A run of the whole road over a small synthetic archive, and what it printed."""
     workdir = tmp_path_factory.mktemp("road") / "run"
-    return workdir, road.run("main", *road.arguments(workdir))
+    return workdir, road.run("main", *road.arguments(workdir, health__every=3))
 
 
 def test_whole_road_from_one_command(finished):
@@ -55,6 +55,9 @@ def test_table_has_every_row_that_keeps_a_number_honest(finished):
     names += ["target encoder", "context encoder", "untrained encoder"]
     expected = ["random ranking", "label prior", *(name for name in names for _ in range(3))]
     assert [row["descriptor"] for row in rows] == expected
+    log = (finished[0] / "checkpoints" / "metrics.jsonl").read_text().splitlines()
+    measured = [line["step"] for line in map(json.loads, log) if "target/f1" in line]
+    assert measured == [0, 3, 6]  # health, before the first step, every third, after the last
     for row in rows:
         score = row["f1_micro_sets"]
         assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
@@ -129,7 +132,7 @@ def test_trainer_killed_mid_run_resumes_to_the_same_bits(finished, tmp_path):
     for name, array in ours.items():
         np.testing.assert_array_equal(array, unbroken[name], err_msg=name)
     logged = (killed / "checkpoints" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in logged] == [0, 1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["step"] for line in logged] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
