@@ -32,7 +32,9 @@ def normalise_targets(
     if axis is None:
         return tokens
     where = None if valid is None or axis == -1 else valid[..., None]
-    return jax.nn.standardize(tokens, axis, epsilon=TARGET_NORM_EPS, where=where)
+    centre = jnp.mean(tokens, axis, keepdims=True, where=where)
+    variance = jnp.var(tokens, axis, keepdims=True, where=where)
+    return (tokens - centre) / jnp.sqrt(variance + TARGET_NORM_EPS)
 
 
 def mean(values: Float[Array, "*b"], valid: Valid = None) -> Float[Array, ""]:
@@ -49,12 +51,14 @@ def pool(
     cannot: a texture from an even surface of the same colour.
     """
     tokens = wide(tokens)
-    where = None if valid is None else valid[..., None]
-    mean = jnp.mean(tokens, axis=1, where=where)
+    where = jnp.ones(tokens.shape[:2], bool) if valid is None else valid
+    count = jnp.maximum(jnp.sum(where, axis=1, keepdims=True), 1)  # an image may have none
+    mean = jnp.sum(tokens, axis=1, where=where[..., None]) / count
     if how == "mean":
         return mean
-    std = jnp.sqrt(jnp.var(tokens, axis=1, where=where) + POOL_EPS)
-    return jnp.concatenate([mean, std], axis=1)
+    spread = jnp.square(tokens - mean[:, None])
+    variance = jnp.sum(spread, axis=1, where=where[..., None]) / count
+    return jnp.concatenate([mean, jnp.sqrt(variance + POOL_EPS)], axis=1)
 
 
 def prediction_loss(

@@ -19,7 +19,7 @@ class PredictorSpec:
     depth: int
     num_heads: int
     outputs: int  # numbers guessed for each patch
-    mode: str = "joint"  # which targets share a call: all | per_group | per_token
+    mode: str = "joint"  # which targets share a call: joint | per_group | per_token
     query_attention: str = "joint"  # independent: mask tokens do not see one another
 
 

@@ -195,3 +195,17 @@ def test_spread_and_covariance_of_valid_rows_are_those_of_the_rows_alone():
     assert float(losses.covariance_loss(mixed, flags)) == pytest.approx(
         float(losses.covariance_loss(rows)), rel=2e-5
     )
+
+
+def test_an_image_without_a_valid_token_pools_to_zero():
+    tokens, valid = jnp.ones((2, 3, 4)), jnp.array([[False] * 3, [True] * 3])
+    np.testing.assert_array_equal(losses.pool(tokens, valid), [[0] * 4, [1] * 4])
+
+
+def test_batch_norm_of_targets_counts_valid_tokens_only():
+    tokens = rng.normal(3, 5, (2, 4, 16))
+    valid = np.arange(8).reshape(2, 4) % 3 > 0
+    flat = tokens[valid]
+    expected = (flat - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
+    got = losses.normalise_targets(single(tokens), "batch", jnp.asarray(valid))
+    np.testing.assert_allclose(np.asarray(got)[valid], expected, atol=3e-6)
