@@ -93,7 +93,7 @@ def compute_table(results: Results) -> str:
         return ""
     goals = [round(min(finals), 2), round(sorted(finals)[len(finals) // 2], 2)]
     lines = ["### Compute to reach a score (held-out images, while training)", ""]
-    lines += [f"| arm | PFLOPs to {' | to '.join(f'{goal:.2f}' for goal in goals)} |"]
+    lines += [f"| arm | TFLOPs to {' | to '.join(f'{goal:.2f}' for goal in goals)} |"]
     lines += ["|---" * (1 + len(goals)) + "|"]
     for arm, runs in results.items():
         cells = []
@@ -108,7 +108,7 @@ def compute_table(results: Results) -> str:
                 for run, curve in zip(runs, curves[arm], strict=True)
             ]
             cells.append(
-                ", ".join("not reached" if s is None else f"{s / 1e15:.2f}" for s in spent)
+                ", ".join("not reached" if s is None else f"{s / 1e12:.2f}" for s in spent)
             )
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
