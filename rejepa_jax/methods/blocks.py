@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
+RASTER = 1 << 16  # random numbers tried for the extremes: sides change at some tens of them
+
 
 @dataclasses.dataclass(frozen=True)
 class Law:
@@ -38,11 +40,16 @@ class Law:
 
     @functools.cached_property
     def areas(self) -> np.ndarray:
-        """Tokens of a block over a fine raster of the two random numbers."""
+        """Tokens of blocks, the fewest and the most among them.
+
+        Both sides grow with the area, so that only its ends count, over a fine raster of ratios;
+        where one number gives area and ratio, over a raster of it.
+        """
         with jax.ensure_compile_time_eval():
-            raster = jnp.linspace(0, 1, 257)
-            height, width = self.size(*jnp.meshgrid(raster, raster))
-            return np.asarray(height * width)
+            raster = jnp.linspace(0, 1, RASTER)
+            ends = (raster,) if self.faithful else (jnp.zeros(RASTER), jnp.ones(RASTER))
+            sides = [self.size(first, raster) for first in ends]
+            return np.stack([height * width for height, width in sides])
 
     @property
     def largest(self) -> int:
