@@ -3,7 +3,8 @@
 A stage works in `NAME.partial/` and, when all its files are there, writes `manifest.json` (files
 with size and sha256, settings, fingerprints of its inputs, versions) and renames the directory to
 `NAME/`. The manifest is the only mark of completeness, the rename the only act of publication, so
-whatever interrupts a stage leaves either the old artefact, or none, or the new one.
+whatever interrupts a stage leaves either the old artefact, or none, or the new one. A run in a
+bucket has a mirror on this machine (`storage.mirror`), and of the two the bucket comes first.
 """
 
 import dataclasses
@@ -21,9 +22,10 @@ from typing import Any
 from absl import logging
 
 import rejepa_jax
+from rejepa_jax.storage import fetching, files, keeping, mirror
 from rejepa_jax.types import ConfigError, DataError
 
-MANIFEST = "manifest.json"
+MANIFEST = mirror.MANIFEST
 BEGUN = "begun.json"  # in an unfinished artefact: what it is being made from
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scann")
 
@@ -49,6 +51,9 @@ def run_stage(
     earlier stage was built anew) is built again and replaced at the end; one whose settings
     changed is refused.
 
+    In a mirror, the files of what is complete stay in the bucket; before something is built, those
+    of all that is complete beside it are brought here.
+
     Raises:
         ConfigError: the artefact, or the unfinished one, was made with other settings.
         DataError: a file of the complete artefact is missing or has another size.
@@ -56,26 +61,30 @@ def run_stage(
     settings, inputs = plain(settings), plain(inputs)
     name = directory.name
     if (directory / MANIFEST).exists():
-        manifest = load(directory)
+        manifest = load(directory, is_fetched=False)
         refuse_changes(directory, manifest["settings"], settings)
         if manifest["inputs"] == inputs:
             logging.info("%s: complete and unchanged, skipped", name)
             return manifest
         logging.warning("%s: what it was made from has changed; making it again", name)
-    partial = directory.with_name(name + ".partial")
+    partial = directory.with_name(name + mirror.PARTIAL)
+    if not (partial / MANIFEST).exists():
+        fetching.resume(partial, BEGUN)
     if not _is_finished(partial, settings, inputs):
         is_new = not partial.exists()
         _open_partial(partial, settings, inputs)
+        for other in fetching.others(directory):
+            load(other)
         try:
             built = build(partial)
         except (ConfigError, DataError) as error:
             if is_new and (isinstance(error, ConfigError) or _is_empty(partial)):
-                shutil.rmtree(partial)  # refused before anything was done: leave no trace
+                _remove(partial)  # refused before anything was done: leave no trace
             raise
         _write_manifest(partial, name, settings, inputs, built)
     publish(partial, directory)
     logging.info("%s: done", name)
-    return load(directory)
+    return load(directory, is_fetched=False)
 
 
 def _is_empty(partial: pathlib.Path) -> bool:
@@ -102,9 +111,15 @@ def _open_partial(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[
             return
         logging.warning("%s: what it was made from has changed; starting it again", partial.name)
     if partial.exists():
-        shutil.rmtree(partial)
+        _remove(partial)
     partial.mkdir(parents=True)
     write_json(begun, {"settings": settings, "inputs": inputs})
+    keeping.keep(begun)
+
+
+def _remove(partial: pathlib.Path) -> None:
+    keeping.forget(partial)
+    shutil.rmtree(partial)
 
 
 def refuse_changes(where: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -117,8 +132,9 @@ def refuse_changes(where: pathlib.Path, before: dict[str, Any], now: dict[str, A
     ]
     if changes:
         raise ConfigError(
-            f"{where} was made with other settings ({'; '.join(changes[:8])}). Give another "
-            f"--workdir to keep both, restore the settings, or remove {where} to make it again."
+            f"{mirror.address(where)} was made with other settings ({'; '.join(changes[:8])}). "
+            "Give another --workdir to keep both, restore the settings, or remove it to make it "
+            "again."
         )
 
 
@@ -127,12 +143,18 @@ def _write_manifest(
 ) -> None:
     for cut_short in partial.rglob("*.tmp"):  # by an interruption, and written anew since
         cut_short.unlink()
-    files = {}
-    for path in sorted(p for p in partial.rglob("*") if p.is_file() and p != partial / BEGUN):
-        relative = path.relative_to(partial).as_posix()
-        digest = built.sha256.get(relative) or sha256_file(path)
-        files[relative] = {"bytes": path.stat().st_size, "sha256": digest}
-    content = {"stage": name, "settings": settings, "files": files}
+    paths = [path for path in partial.rglob("*") if path.is_file() and path != partial / BEGUN]
+    sizes = {path.relative_to(partial).as_posix(): path.stat().st_size for path in paths}
+    # What a stage left in the bucket is known by its hash; anything else there is of no account.
+    sizes |= {file: size for file, size in fetching.away(partial).items() if file in built.sha256}
+    found = {
+        file: {
+            "bytes": sizes[file],
+            "sha256": built.sha256.get(file) or sha256_file(partial / file),
+        }
+        for file in sorted(sizes)
+    }
+    content = {"stage": name, "settings": settings, "files": found}
     manifest = {
         "fingerprint": fingerprint(content),  # of what it is, not of what it came from
         **content,
@@ -146,19 +168,26 @@ def _write_manifest(
 
 
 def publish(partial: pathlib.Path, directory: pathlib.Path) -> None:
-    """Renames `partial` to `directory`; what stood there goes only once the new one is in place."""
+    """Renames `partial` to `directory`; what stood there goes only once the new one is in place.
+
+    In a mirror the bucket comes first: what is complete here is complete there.
+    """
+    keeping.publish(partial, directory, read_json(partial / MANIFEST)["files"])
     old = directory.with_name(directory.name + ".old")
     if old.exists():
         shutil.rmtree(old)
     if directory.exists():
         directory.rename(old)
     partial.rename(directory)
+    keeping.forget(partial)
     if old.exists():
         shutil.rmtree(old)
 
 
-def load(directory: pathlib.Path) -> dict[str, Any]:
+def load(directory: pathlib.Path, is_fetched: bool = True) -> dict[str, Any]:
     """Returns a complete artefact's manifest after checking that its files are all there.
+
+    In a mirror, files that are not here are brought from the bucket, unless `is_fetched` is false.
 
     Raises:
         FileNotFoundError: there is no manifest, so the stage has not finished.
@@ -167,32 +196,41 @@ def load(directory: pathlib.Path) -> dict[str, Any]:
     path = directory / MANIFEST
     if not path.exists():
         raise FileNotFoundError(
-            f"{directory} has no {MANIFEST}: the stage that makes it has not finished; run "
-            "`python -m rejepa_jax.main` with the run's config and --workdir again"
+            f"{mirror.address(directory)} has no {MANIFEST}: the stage that makes it has not "
+            "finished; run `python -m rejepa_jax.main` with the run's config and --workdir again"
         )
     manifest = read_json(path)
-    for name, entry in manifest["files"].items():
-        file = directory / name
-        size = file.stat().st_size if file.is_file() else None
-        if size != entry["bytes"]:
+    expected = manifest["files"]
+    paths = {name: directory / name for name in expected}
+    sizes = {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+    wrong = {name: entry for name, entry in expected.items() if sizes.get(name) != entry["bytes"]}
+    if wrong:
+        sizes |= fetching.complete(directory, wrong, is_fetched)
+    for name, entry in wrong.items():
+        if sizes.get(name) != entry["bytes"]:
+            got = f"{sizes[name]} bytes" if name in sizes else "no file"
             raise DataError(
-                f"{file}: got {'no file' if size is None else f'{size} bytes'}, expected "
-                f"{entry['bytes']} bytes; remove {directory} and run again to make it anew"
+                f"{mirror.address(paths[name])}: got {got}, expected {entry['bytes']} bytes; "
+                f"remove {mirror.address(directory)} and run again to make it anew"
             )
     return manifest
 
 
 def verify(directory: pathlib.Path) -> list[str]:
-    """Returns the faults of a complete artefact, re-reading every byte; empty when it is whole."""
+    """Returns the faults of a complete artefact, re-reading every byte; empty when it is whole.
+
+    Of a mirror, the bytes in the bucket are read; they are not kept.
+    """
     try:
-        manifest = load(directory)
+        manifest = load(directory, is_fetched=False)
     except (DataError, FileNotFoundError, json.JSONDecodeError) as error:
         return [str(error)]
     faults = []
     for name, entry in manifest["files"].items():
-        digest = sha256_file(directory / name)
+        where = mirror.address(directory / name)
+        digest = files.sha256(where)
         if digest != entry["sha256"]:
-            faults.append(f"{directory / name}: sha256 {digest}, expected {entry['sha256']}")
+            faults.append(f"{where}: sha256 {digest}, expected {entry['sha256']}")
     content = {key: manifest[key] for key in ("stage", "settings", "files")}
     if fingerprint(content) != manifest["fingerprint"]:
         faults.append(f"{directory / MANIFEST}: its fingerprint does not match its content")

@@ -5,7 +5,7 @@
 
 Walks from the archive to the report and skips every stage that is complete and unchanged. A `.py`
 config runs as code; a `.json` file of settings is read as data only. Exit codes: 0 done, 1 training
-failed, 2 usage or settings, 3 data, 75 interrupted: run it again.
+failed, 2 usage or settings, 3 data, 75 interrupted, or a store does not answer: run it again.
 """
 
 import json
@@ -21,10 +21,14 @@ from rejepa_jax import artifacts, stages
 from rejepa_jax.config import Config, base_config
 from rejepa_jax.console import say, set_up_logging
 from rejepa_jax.resolve import resolve
+from rejepa_jax.storage import mirror
+from rejepa_jax.storage.stores import StoreError
 from rejepa_jax.training.health import CollapseError
 from rejepa_jax.types import ConfigError, DataError
 
-WORKDIR = flags.DEFINE_string("workdir", "", "Run directory; default runs/<name of the config>.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Run directory, or its URL in a bucket; default runs/<name of the config>."
+)
 STAGE = flags.DEFINE_list("stage", list(stages.STAGES), "Stages to run, in the road's order.")
 
 
@@ -99,14 +103,17 @@ def walk(config: Config, run: pathlib.Path, names: Sequence[str]) -> None:
 def summarise(run: pathlib.Path) -> None:
     """Says where everything is and what to type next."""
     done = [path for path in sorted(run.iterdir()) if (path / artifacts.MANIFEST).exists()]
-    if (run / "evaluation" / artifacts.MANIFEST).exists():
+    where = mirror.address(run)
+    if run / "evaluation" in done:
+        artifacts.load(run / "evaluation")
         say("\n" + (run / "evaluation" / "table.txt").read_text())
-    say(f"{run}: " + ", ".join(path.name for path in done))
-    if (run / "report" / artifacts.MANIFEST).exists():
+    say(f"{where}: " + ", ".join(path.name for path in done))
+    if run / "report" in done:
+        artifacts.load(run / "report")
         say(f"look at   {run / 'report' / 'report.html'}")
-    if (run / "index" / artifacts.MANIFEST).exists():
-        say(f"search    rejepa search {run} IMAGE -k 10")
-    say(f"check     rejepa verify {run}")
+    if run / "index" in done:
+        say(f"search    rejepa search {where} IMAGE -k 10")
+    say(f"check     rejepa verify {where}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -114,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
     set_up_logging()
     try:
         name = parse_flags(argv)
-        run = pathlib.Path(WORKDIR.value or f"runs/{name}")
+        run = mirror.open_run(WORKDIR.value or f"runs/{name}")
         walk(resolve(flags.FLAGS.config), run, STAGE.value)
         summarise(run)
     except ConfigError as error:
@@ -123,6 +130,8 @@ def main(argv: Sequence[str]) -> int:
         return _fail(error, 3)
     except (FloatingPointError, CollapseError) as error:
         return _fail(error, 1)
+    except StoreError as error:
+        return _fail(error, 75)
     except KeyboardInterrupt:
         return _fail("interrupted; run the same command again to go on", 75)
     return 0

@@ -14,6 +14,7 @@ from rejepa_jax.data.examples import Example
 from rejepa_jax.data.pipeline import READ, RecordSet
 from rejepa_jax.retrieval import embeddings
 from rejepa_jax.retrieval.encoder import Embedder
+from rejepa_jax.storage import keeping
 
 PART_ROWS = 65536
 
@@ -77,6 +78,7 @@ def write_embeddings(
         examples, vectors = embed_examples(embedder, records, rows, batch_size)
         part = make_part(examples, vectors, rows, list(split_of[rows]), embedder, records)
         embeddings.write_part(path, part, footer(embedder))
+        keeping.keep(path)
     return artifacts.Built({"rows": total, "fingerprint": embedder.bundle.fingerprint})
 
 

@@ -1,5 +1,6 @@
 """State, data position and settings, saved and restored as one unit or not at all (Orbax)."""
 
+import concurrent.futures
 import pathlib
 from typing import Any
 
@@ -9,20 +10,31 @@ from absl import logging
 from etils import epath
 
 from rejepa_jax.models.arrays import named_arrays, with_arrays
+from rejepa_jax.storage import keeping, mirror
+from rejepa_jax.storage.stores import StoreError
 from rejepa_jax.training.state import TrainState
 from rejepa_jax.types import ConfigError
 
 
 class Checkpoints:
-    """The numbered checkpoints of one training run; each is complete or absent."""
+    """The numbered checkpoints of one training run; each is complete or absent.
+
+    In the mirror of a bucket each is kept there too, while training goes on.
+    """
 
     def __init__(self, directory: pathlib.Path, keep: int, settings: dict[str, Any]):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep + 1, create=True)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
         self._directory, self._settings = directory, settings
+        self._keeper = concurrent.futures.ThreadPoolExecutor(1, "keep-checkpoint")
+        self._kept: concurrent.futures.Future[None] | None = None
 
     def save(self, state: TrainState, batches: grain.DatasetIterator) -> None:
-        """Starts to write the state and the position after the batch it has just learned from."""
+        """Starts to write the state and the position after the batch it has just learned from.
+
+        Waits until the checkpoint before is written, and kept.
+        """
+        self._wait()
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(
@@ -31,6 +43,30 @@ class Checkpoints:
                 settings=ocp.args.JsonSave(self._settings),
             ),
         )
+        if mirror.find(self._directory):
+            self._kept = self._keeper.submit(self._keep)
+
+    def _keep(self) -> None:
+        """Sends what has been written; an old checkpoint goes once the new one is in the bucket."""
+        self._manager.wait_until_finished()
+        try:
+            for path in self._directory.iterdir():
+                if path.is_file():
+                    keeping.keep(path)  # the log, which belongs to the checkpoint
+            here = {path.name for path in self._directory.iterdir() if path.name.isdigit()}
+            there = keeping.kept_folders(self._directory)
+            for step in sorted(here, key=int):
+                if not there.get(step):
+                    keeping.keep(self._directory / step)
+            for step in there.keys() - here:
+                keeping.forget(self._directory / step)
+        except StoreError as error:
+            logging.error("checkpoint not kept, training goes on, and the next is tried: %s", error)
+
+    def _wait(self) -> None:
+        if self._kept:
+            self._kept.result()
+            self._kept = None
 
     def restore(self, like: TrainState, batches: grain.DatasetIterator) -> TrainState | None:
         """Returns the last saved state and moves `batches` to its position; None if none is saved.
@@ -59,7 +95,11 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits and lets go of the directory."""
-        self._manager.close()
+        try:
+            self._wait()
+        finally:
+            self._keeper.shutdown()
+            self._manager.close()
 
 
 def restore_state(directory: pathlib.Path, like: TrainState) -> TrainState:

@@ -1,0 +1,1 @@
+"""Files in object stores, and run directories that live there."""
