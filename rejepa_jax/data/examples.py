@@ -1,7 +1,8 @@
 """One place as a record: the `Example`, its `Schema`, and the bytes of a `tf.train.Example`.
 
     feature                     kind         value; an empty one is unknown
-    id, source, crs, datetime   bytes list   UTF-8
+    id, source, crs, datetime,  bytes list   UTF-8
+    place
     geometry                    bytes list   WKB
     transform                   bytes list   6 float64, little-endian
     labels                      int64 list   sorted indices into the schema's classes
@@ -15,17 +16,18 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Shaped
 
 from rejepa_jax.data import tf_example
+from rejepa_jax.data.shard import Part
 from rejepa_jax.types import ConfigError, DataError
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "2.0.0"  # 2.0: place; the shards' index has where the images begin
 DTYPES = ("uint8", "uint16", "int16", "float32")
-TEXTS = ("id", "source", "crs", "datetime")
+TEXTS = ("id", "source", "crs", "datetime", "place")
 _RESERVED = (*TEXTS, "geometry", "transform", "labels")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -45,6 +47,16 @@ class Sensor:
     def shape(self) -> tuple[int, int, int]:
         """The array's shape, h w c."""
         return self.height, self.width, len(self.bands)
+
+    @property
+    def stored(self) -> np.dtype:
+        """The array's dtype in a record."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def num_bytes(self) -> int:
+        """The array's size in a record."""
+        return math.prod(self.shape) * self.stored.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,18 +87,29 @@ class Schema:
 
     @classmethod
     def from_json(cls, value: dict) -> "Schema":
-        """Reads what `to_json` gave; refuses another major version with a DataError."""
+        """Reads what `to_json` gave.
+
+        Raises:
+            DataError: it is not that, or of another major version.
+        """
         version = str(value.get("version"))
         if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
             raise DataError(
                 f"schema {value.get('name')!r}: got version {version}, expected {SCHEMA_VERSION}; "
                 "run prepare again with this release"
             )
-        sensors = {
-            name: Sensor(tuple(s["bands"]), s["dtype"], s["height"], s["width"])
-            for name, s in value["sensors"].items()
-        }
-        return cls(value["name"], sensors, tuple(value["classes"]))
+        try:
+            sensors = {
+                name: Sensor(tuple(s["bands"]), s["dtype"], s["height"], s["width"])
+                for name, s in value["sensors"].items()
+            }
+            schema = cls(value["name"], sensors, tuple(value["classes"]))
+            again = schema.to_json() | {"version": value["version"]}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"schema: got {error!r} in reading it; run prepare again") from error
+        if json.dumps(again, sort_keys=True) != json.dumps(value, sort_keys=True):
+            raise DataError(f"schema: got {value}, expected {again}; run prepare again")
+        return schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +124,7 @@ class Example:
     transform: tuple[float, ...] = ()  # affine a b c d e f from column, row to crs; () = unknown
     geometry: bytes = b""  # WKB polygon in OGC:CRS84 (lon lat), counter-clockwise; b"" = unknown
     datetime: str = ""  # acquisition, ISO 8601 UTC "2017-06-13T10:10:31Z"; "" = unknown
+    place: str = ""  # the same for all images of one ground, at any date; "" = unknown
 
 
 def encode(example: Example, schema: Schema) -> bytes:
@@ -139,14 +163,21 @@ def decode(record: bytes, schema: Schema) -> Example:
     )
 
 
-def decode_images(record: bytes, schema: Schema, sensors: Sequence[str]) -> dict[str, Image]:
-    """Reads only the named sensors' images, h w c and read-only: what training needs.
+def find_images(record: bytes, schema: Schema) -> list[int]:
+    """Returns where in an encoded record each sensor's pixels begin, the sensors by name."""
+    starts = list(tf_example.entry_starts(record))
+    places = []
+    for name in sorted(schema.sensors):
+        head = image_part(schema, name).head
+        (place,) = [start for start in starts if record.startswith(head, start)]
+        places.append(place + len(head))
+    return places
 
-    Raises:
-        DataError: If the record is damaged or was written with another schema.
-    """
-    features = tf_example.features(record)
-    return {name: _image(features, name, schema.sensors[name]) for name in sensors}
+
+def image_part(schema: Schema, name: str) -> Part:
+    """Returns what a reader has to know of a sensor's pixels to read them into place."""
+    column = sorted(schema.sensors).index(name)
+    return Part(column, tf_example.entry_head(name, schema.sensors[name].num_bytes))
 
 
 def shard_name(name: str, split: str, shard: int, num_shards: int) -> str:
@@ -191,6 +222,5 @@ def _faults(example: Example, schema: Schema) -> Iterator[str]:
 
 
 def _image(features: tf_example.Features, name: str, sensor: Sensor) -> Image:
-    dtype = np.dtype(sensor.dtype).newbyteorder("<")
-    pixels = tf_example.value(features, name, math.prod(sensor.shape) * dtype.itemsize)
-    return np.frombuffer(pixels, dtype).reshape(sensor.shape)
+    pixels = tf_example.value(features, name, sensor.num_bytes)
+    return np.frombuffer(pixels, sensor.stored).reshape(sensor.shape)

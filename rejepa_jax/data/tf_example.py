@@ -1,6 +1,8 @@
 """The `tf.train.Example` message without TensorFlow, and how its bytes features are read."""
 
-from collections.abc import Mapping
+import functools
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
@@ -66,3 +68,33 @@ def value(features: Features, name: str, size: int | None = None) -> bytes:
             "another schema: run prepare again"
         )
     return values[0]
+
+
+@functools.cache
+def entry_head(name: str, size: int) -> bytes:
+    """Returns the bytes before a feature's one bytes value of `size`, from where it begins."""
+    record = Message()
+    record.features.feature[name].bytes_list.value.append(bytes(size))
+    whole = record.SerializeToString(deterministic=True)
+    (start,) = entry_starts(whole)
+    return whole[start : len(whole) - size]
+
+
+def entry_starts(record: bytes) -> Iterator[int]:
+    """Yields where in a well-formed record each feature begins."""
+    start = _length_at(record, 0)[1]  # the example is one field, and its features are the fields
+    while start < len(record):
+        yield start
+        length, begin = _length_at(record, start)
+        start = begin + length
+
+
+def _length_at(record: bytes, start: int) -> tuple[int, int]:
+    """Reads a field's length, behind its tag of one byte; returns it and where the field begins."""
+    length, place = 0, start + 1
+    for shift in itertools.count(step=7):
+        byte, place = record[place], place + 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return length, place
+    raise AssertionError

@@ -1,10 +1,14 @@
 """The files that make a records directory a data set of TensorFlow Datasets."""
 
 import os
+import pathlib
+import shutil
+import tempfile
+from typing import Any
 
 import numpy as np
 
-from rejepa_jax.data.examples import SCHEMA_VERSION, TEXTS, Schema
+from rejepa_jax.data.examples import SCHEMA_VERSION, TEXTS, Schema, shard_name
 
 
 def write_tfds_metadata(
@@ -15,15 +19,15 @@ def write_tfds_metadata(
 ) -> None:
     """Writes what `tfds.builder_from_directory` reads, without TensorFlow.
 
-    That is `dataset_info.json`, `features.json` and `labels.labels.txt`; the shards must be in
-    `directory` already, named by `shard_name`. `splits` gives the number of records in each shard
-    of a split, `num_bytes` the size of a split's shards together.
+    That is `dataset_info.json`, `features.json` and `labels.labels.txt`. `splits` gives the number
+    of records in each shard of a split, the shards being named by `shard_name`; `num_bytes` the
+    size of a split's shards together.
     """
     import tensorflow_datasets as tfds  # heavy, and only this function needs it
 
     tensor = tfds.features.Tensor
     label = tfds.features.ClassLabel(names=schema.classes)
-    features = {
+    features: dict[str, Any] = {
         **{name: tfds.features.Text() for name in TEXTS},
         "geometry": tensor(shape=(), dtype=np.object_),  # tfds's name for bytes
         "transform": tensor(shape=(None,), dtype=np.float64, encoding="bytes"),
@@ -31,13 +35,21 @@ def write_tfds_metadata(
     }
     for name, sensor in schema.sensors.items():
         features[name] = tensor(shape=sensor.shape, dtype=np.dtype(sensor.dtype), encoding="bytes")
-    tfds.folder_dataset.write_metadata(
-        data_dir=os.fspath(directory),
-        features=features,
-        split_infos=[
-            tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=num_bytes[split])
-            for split, lengths in splits.items()
-        ],
-        version=SCHEMA_VERSION,
-        check_data=False,  # the check reads a record through TensorFlow
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        # tfds looks at the shards' names alone; the shards themselves may be in a bucket.
+        for split, lengths in splits.items():
+            for shard in range(len(lengths)):
+                pathlib.Path(folder, shard_name(schema.name, split, shard, len(lengths))).touch()
+        tfds.folder_dataset.write_metadata(
+            data_dir=folder,
+            features=features,
+            split_infos=[
+                tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=num_bytes[split])
+                for split, lengths in splits.items()
+            ],
+            version=SCHEMA_VERSION,
+            check_data=False,  # the check reads a record through TensorFlow
+        )
+        for path in pathlib.Path(folder).iterdir():
+            if path.suffix in (".json", ".txt"):
+                shutil.copyfile(path, pathlib.Path(directory, path.name))

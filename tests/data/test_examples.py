@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rejepa_jax
-from rejepa_jax.data import examples, tfds_metadata
+from rejepa_jax.data import examples, tf_example, tfds_metadata
 from rejepa_jax.data.examples import Example, Schema, Sensor
 from rejepa_jax.types import ConfigError, DataError
 
@@ -41,6 +41,7 @@ def example(**changes):
         transform=(10.0, 0.0, 399960.1, 0.0, -10.0, 5300040.123456789),
         geometry=b"\x01\x03\x00\x00\x00",
         datetime="2017-06-13T10:10:31Z",
+        place="harbour_7",
     )
     return dataclasses.replace(place, **changes)
 
@@ -84,6 +85,7 @@ def test_the_bytes_are_a_tf_train_example():
         "crs": b"EPSG:32634",
         "datetime": b"2017-06-13T10:10:31Z",
         "geometry": place.geometry,
+        "place": place.place.encode(),
         "transform": np.array(place.transform, "<f8").tobytes(),
         "s1": place.images["s1"].astype("<f4").tobytes(),
         "s2": place.images["s2"].astype("<u2").tobytes(),
@@ -112,14 +114,31 @@ def test_a_view_is_written_in_row_order():
     assert examples.encode(other, SCHEMA) == examples.encode(place, SCHEMA)
 
 
-def test_decode_images_gives_the_sensors_asked_for():
+def test_images_are_found_where_their_bytes_are():
     place = example()
-    images = examples.decode_images(examples.encode(place, SCHEMA), SCHEMA, ["s2", "s1"])
-    assert list(images) == ["s2", "s1"]
-    for name, image in images.items():
-        assert image.dtype == place.images[name].dtype
-        assert not image.flags.writeable
-        np.testing.assert_array_equal(image, place.images[name])
+    record = examples.encode(place, SCHEMA)
+    starts = dict(zip(sorted(SCHEMA.sensors), examples.find_images(record, SCHEMA), strict=True))
+    for name, start in starts.items():
+        image, part = place.images[name], examples.image_part(SCHEMA, name)
+        assert record[start : start + image.nbytes] == image.tobytes()
+        assert record[start - len(part.head) : start] == part.head
+        assert name.encode() in part.head
+        assert sorted(starts)[part.column] == name
+
+
+@pytest.mark.parametrize("size", [1, 100, 127, 128, 16_383, 16_384, 345_600])
+def test_the_head_of_a_part_is_the_wire_formats(size):
+    def field(content):  # number 1, of bytes: tag, length in groups of seven bits, content
+        length, n = b"", len(content)
+        while True:
+            n, low = n >> 7, n & 0x7F
+            length += bytes([low | (0x80 if n else 0)])
+            if not n:
+                return b"\x0a" + length + content
+
+    feature = field(field(bytes(size)))  # a bytes list of one value
+    entry = field(field(b"s2") + b"\x12" + field(feature)[1:])  # key, and the feature as number 2
+    assert tf_example.entry_head("s2", size) == entry[: len(entry) - size]
 
 
 def with_value(sensor, value):
@@ -173,7 +192,7 @@ def test_a_record_of_another_schema_is_refused():
     record = examples.encode(example(), SCHEMA)
     larger = dataclasses.replace(SCHEMA, sensors={"s2": Sensor(("B02",), "uint16", 4, 4)})
     with pytest.raises(DataError, match=r"0_45': got values of \[36\] bytes for 's2', .* of 32"):
-        examples.decode_images(record, larger, ["s2"])
+        examples.decode(record, larger)
     other = dataclasses.replace(SCHEMA, sensors={"s3": Sensor(("B02",), "uint16", 4, 4)})
     with pytest.raises(DataError, match=r"got values of \[\] bytes for 's3'"):
         examples.decode(record, other)
@@ -187,16 +206,16 @@ def test_bytes_that_are_no_example_are_refused():
 def test_schema_survives_json():
     text = json.dumps(SCHEMA.to_json())
     assert json.loads(text) == SCHEMA.to_json()
-    assert SCHEMA.to_json()["version"] == "1.0.0"
+    assert SCHEMA.to_json()["version"] == "2.0.0"
     schema = Schema.from_json(json.loads(text))
     assert schema == SCHEMA
     assert list(schema.sensors) == ["s1", "s2", "rgb"]
     assert schema.sensors["s2"].shape == (3, 2, 3)
 
 
-@pytest.mark.parametrize("version", ["2.0.0", None])
+@pytest.mark.parametrize("version", ["1.0.0", None])
 def test_schema_of_another_major_version_is_refused(version):
-    with pytest.raises(DataError, match=f"got version {version}, expected 1.0.0"):
+    with pytest.raises(DataError, match=f"got version {version}, expected 2.0.0"):
         Schema.from_json({**SCHEMA.to_json(), "version": version})
 
 
@@ -226,7 +245,7 @@ def test_tfds_sees_the_records(tmp_path):
     splits, num_bytes = {"train": [3, 0], "test": [2]}, {"train": 300, "test": 200}
     tfds_metadata.write_tfds_metadata(tmp_path, SCHEMA, splits, num_bytes)
     info = tfds.builder_from_directory(tmp_path).info
-    assert (info.name, str(info.version)) == ("places", "1.0.0")
+    assert (info.name, str(info.version)) == ("places", "2.0.0")
     assert {name: split.shard_lengths for name, split in info.splits.items()} == splits
     assert {name: split.num_bytes for name, split in info.splits.items()} == num_bytes
     assert tuple(info.features["labels"].feature.names) == SCHEMA.classes
@@ -249,11 +268,12 @@ USE = """
 import sys
 import numpy as np
 from rejepa_jax.data import examples, tfds_metadata, tfrecord
+from rejepa_jax.data.records import Records
 schema = examples.Schema("a", {"s": examples.Sensor(("x",), "uint8", 1, 1)}, ("c",))
 place = examples.Example("i", {"s": np.zeros((1, 1, 1), np.uint8)}, (0,), "")
 path = sys.argv[1] + "/" + examples.shard_name("a", "train", 0, 1)
 info = tfrecord.write_shard(path, [examples.encode(place, schema)])
-(record,) = tfrecord.Records([(path, 1)])
+(record,) = Records([(path, 1)])
 examples.decode(record, schema)
 assert "tensorflow_datasets" not in sys.modules
 if sys.argv[2] == "tfds":

@@ -1,4 +1,5 @@
 import collections
+import functools
 
 import fake_archive
 import jax
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from rejepa_jax.data import examples, pipeline, tfrecord
+from rejepa_jax.data.records import Records
 from rejepa_jax.training import sharding
 from rejepa_jax.types import ConfigError, DataError
 
@@ -203,9 +205,10 @@ def test_records_of_plain_shards_are_read(tmp_path):
         for n in range(3)
     ]
     encoded = [examples.encode(place, schema) for place in places]
-    tfrecord.write_shard(tmp_path / "a", encoded[:2])
-    tfrecord.write_shard(tmp_path / "b", encoded[2:])
-    files = tfrecord.Records([(tmp_path / "a", 2), (tmp_path / "b", 1)])
+    find = functools.partial(examples.find_images, schema=schema)
+    tfrecord.write_shard(tmp_path / "a", encoded[:2], find)
+    tfrecord.write_shard(tmp_path / "b", encoded[2:], find)
+    files = Records([(tmp_path / "a", 2), (tmp_path / "b", 1)])
     records = pipeline.RecordSet(schema, {"train": range(3)}, {}, files)
     batch = records.read([2, 0], ("s2",))
     np.testing.assert_array_equal(batch["image"]["s2"][0], places[2].images["s2"])
