@@ -27,6 +27,7 @@ class SensorInput:
     mean: tuple[float, ...]  # of those bands, in the record's units; () = each image's own
     std: tuple[float, ...]
     nodata: float | None  # pixels of this value are unknown
+    clip: float | None = None  # cut at so many std from the mean, and bring to 0..1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,11 @@ def random_view(
 
 
 def standardise(image: Shaped[Array, "b h w _"], given: SensorInput) -> Float[Array, "b h w c"]:
-    """Returns (x - mean) / std of the chosen bands; unknown pixels become the mean."""
+    """Returns (x - mean) / std of the chosen bands; unknown pixels become the mean.
+
+    With `clip` what lies further than so many std from the mean is cut off, and the rest of that
+    range brought to 0..1, where the mean is 0.5.
+    """
     chosen = image[..., jnp.array(given.bands)].astype(jnp.float32)
     known = jnp.ones(chosen.shape, bool) if given.nodata is None else chosen != given.nodata
     if given.mean:
@@ -71,7 +76,10 @@ def standardise(image: Shaped[Array, "b h w _"], given: SensorInput) -> Float[Ar
     else:
         mean = chosen.mean((1, 2), where=known, keepdims=True)
         std = jnp.maximum(chosen.std((1, 2), where=known, keepdims=True), STD_FLOOR)
-    return jnp.where(known, (chosen - mean) / std, 0.0)
+    value = jnp.where(known, (chosen - mean) / std, 0.0)
+    if given.clip is None:
+        return value
+    return (jnp.clip(value, -given.clip, given.clip) + given.clip) / (2 * given.clip)
 
 
 def random_boxes(

@@ -1,6 +1,7 @@
-"""Sensors and their bands: wavelength, ground sampling distance, statistics; and their pictures.
+"""Sensors and their bands: wavelength, ground sampling distance, order; and their pictures.
 
 Wavelengths of Sentinel-2 are the Sentinel-2A column of ESA's table of the Multispectral Instrument.
+What the values of a band are like, by whom published: `published.py`.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from rejepa_jax.types import ConfigError
+from rejepa_jax.types import ConfigError, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +20,6 @@ class BandSpec:
     name: str
     wavelength_nm: float | None  # central
     gsd_m: float | None  # ground sampling distance; for radar the pixel spacing
-    mean: float | None = None
-    std: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +30,9 @@ class SensorSpec:
     dtype: str  # numpy's name
     bands: tuple[BandSpec, ...]  # in the order of our records
     nodata: float | None  # the value of a pixel without a measurement
+    scale: float = 1.0  # a stored value times this is the physical one
+    unit: str = ""  # of the physical value
     natural_colour: tuple[str, ...] = ()  # the bands that look red, green, blue; () = none do
-    statistics_source: str = ""  # of mean and std
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -40,39 +40,47 @@ class SensorSpec:
         return tuple(band.name for band in self.bands)
 
 
-_BIGEARTHNET = "BigEarthNet v1: BAND_STATS of the package bigearthnet-common 2.8.0"
+_MSI = (
+    BandSpec("B01", 442.7, 60.0),
+    BandSpec("B02", 492.7, 10.0),
+    BandSpec("B03", 559.8, 10.0),
+    BandSpec("B04", 664.6, 10.0),
+    BandSpec("B05", 704.1, 20.0),
+    BandSpec("B06", 740.5, 20.0),
+    BandSpec("B07", 782.8, 20.0),
+    BandSpec("B08", 832.8, 10.0),
+    BandSpec("B8A", 864.7, 20.0),
+    BandSpec("B09", 945.1, 60.0),
+    BandSpec("B10", 1373.5, 60.0),
+    BandSpec("B11", 1613.7, 20.0),
+    BandSpec("B12", 2202.4, 20.0),
+)
 
 SENSORS = {
     "s1": SensorSpec(
         title="Sentinel-1 C-SAR, IW GRD, backscatter in dB",
         dtype="float32",
-        bands=(
-            BandSpec("VV", None, 10.0, -12.6200, 5.1159),
-            BandSpec("VH", None, 10.0, -19.2904, 5.4644),
-        ),
+        bands=(BandSpec("VV", None, 10.0), BandSpec("VH", None, 10.0)),
         nodata=None,
-        statistics_source=_BIGEARTHNET,
+        unit="dB",
     ),
     "s2": SensorSpec(
-        title="Sentinel-2 MSI, Level-2A, reflectance times 10,000",
+        title="Sentinel-2 MSI, Level-2A, surface reflectance times 10,000",
         dtype="uint16",
-        bands=(
-            BandSpec("B01", 442.7, 60.0, 340.768, 554.813),
-            BandSpec("B02", 492.7, 10.0, 429.943, 572.416),
-            BandSpec("B03", 559.8, 10.0, 614.217, 582.879),
-            BandSpec("B04", 664.6, 10.0, 590.236, 675.887),
-            BandSpec("B05", 704.1, 20.0, 950.684, 729.898),
-            BandSpec("B06", 740.5, 20.0, 1792.463, 1096.015),
-            BandSpec("B07", 782.8, 20.0, 2075.468, 1273.454),
-            BandSpec("B08", 832.8, 10.0, 2218.946, 1365.456),
-            BandSpec("B8A", 864.7, 20.0, 2266.460, 1356.138),
-            BandSpec("B09", 945.1, 60.0, 2246.061, 1302.329),
-            BandSpec("B11", 1613.7, 20.0, 1594.427, 1079.191),
-            BandSpec("B12", 2202.4, 20.0, 1009.327, 818.867),
-        ),
+        bands=tuple(band for band in _MSI if band.name != "B10"),
         nodata=0.0,
+        scale=1e-4,
+        unit="reflectance",
         natural_colour=("B04", "B03", "B02"),
-        statistics_source=_BIGEARTHNET,
+    ),
+    "s2_l1c": SensorSpec(
+        title="Sentinel-2 MSI, Level-1C, top-of-atmosphere reflectance times 10,000",
+        dtype="uint16",
+        bands=_MSI,
+        nodata=0.0,
+        scale=1e-4,
+        unit="reflectance",
+        natural_colour=("B04", "B03", "B02"),
     ),
     "rgb": SensorSpec(
         title="Colour picture from any camera",
@@ -87,6 +95,30 @@ SENSORS = {
         natural_colour=("red", "green", "blue"),
     ),
 }
+
+_TO_B08 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08")
+ORDERS = {  # of the bands in multi-band files that do not name them
+    "fmow_sentinel": (*_TO_B08, "B8A", "B09", "B10", "B11", "B12"),  # SatMAE, datasets.py
+    "eurosat": (*_TO_B08, "B09", "B10", "B11", "B12", "B8A"),  # EuroSAT: B8A comes last
+}
+
+
+def in_order(
+    image: Shaped[np.ndarray, "h w _"], given: Sequence[str], wanted: Sequence[str], name: str
+) -> Shaped[np.ndarray, "h w c"]:
+    """Returns the wanted bands, by name, of an image whose bands are given in another order.
+
+    Raises:
+        DataError: the image has not as many bands as are given, or lacks a wanted one.
+    """
+    missing = [band for band in wanted if band not in given]
+    if image.shape[2] != len(given) or missing:
+        raise DataError(
+            f"image {name}: got {image.shape[2]} bands, named {', '.join(given)}, expected "
+            f"{', '.join(wanted)} among them; correct the order with --config.data.file_bands"
+        )
+    places = [list(given).index(band) for band in wanted]
+    return image if places == list(range(len(given))) else image[..., places]
 
 
 def sensor_spec(sensor: str) -> SensorSpec:
@@ -112,24 +144,6 @@ def band_specs(sensor: str, names: Sequence[str]) -> tuple[BandSpec, ...]:
             f"{', '.join(bands)}; correct the names"
         )
     return tuple(bands[name] for name in names)
-
-
-def published_statistics(
-    sensor: str, names: Sequence[str]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Gives mean and standard deviation of the named bands, in the records' own unit.
-
-    Raises:
-        ConfigError: If a band is unknown or nobody has published statistics of it.
-    """
-    bands = band_specs(sensor, names)
-    known = [(b.mean, b.std) for b in bands if b.mean is not None and b.std is not None]
-    if len(known) < len(bands):
-        raise ConfigError(
-            f"statistics of sensor {sensor!r}: got some of {', '.join(names)} unpublished, "
-            "expected a mean and a std of each; measure them on the records instead"
-        )
-    return tuple(mean for mean, _ in known), tuple(std for _, std in known)
 
 
 def picture(image: Shaped[np.ndarray, "h w c"], bands: Sequence[str]) -> UInt8[np.ndarray, "h w 3"]:

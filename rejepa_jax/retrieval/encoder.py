@@ -114,6 +114,7 @@ def _read_preprocess(value: dict[str, Any]) -> Preprocess:
             mean=tuple(given["mean"]),
             std=tuple(given["std"]),
             nodata=given["nodata"],
+            clip=given.get("clip"),  # bundles of earlier releases have none
         )
         for sensor, given in value["inputs"].items()
     }

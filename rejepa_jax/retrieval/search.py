@@ -105,7 +105,8 @@ def read_query(path: pathlib.Path, bundle: Bundle) -> Shaped[np.ndarray, "h w c"
         raise DataError(f"{path}: {(~np.isfinite(image)).sum()} pixels are not finite; fill them")
     if image.shape == bundle.record.shape:
         return image
-    return rasters.fit(rasters.Raster(image), bundle.record.height).array
+    nodata = bundle.preprocess.inputs[bundle.sensor].nodata
+    return rasters.fit(rasters.Raster(image), bundle.record.height, nodata).array
 
 
 def _pixel(bundle: Bundle) -> tuple[int, str]:

@@ -1,11 +1,13 @@
 import dataclasses
 
 import fake_archive
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rejepa_jax.config import Data
 from rejepa_jax.data.inputs import make_preprocess
+from rejepa_jax.data.preprocess import standardise
 from rejepa_jax.types import ConfigError
 
 
@@ -64,3 +66,17 @@ def test_constant_band_is_not_divided_by_zero(records):
     manifest = {"info": {"splits": {"train": {"statistics": {"s2": constant}}}}}
     given = make_preprocess(dataclasses.replace(records, manifest=manifest), Data()).inputs["s2"]
     assert given.std == (1e-6,) * 3
+
+
+def test_clip_and_min_max_bring_a_range_to_0_to_1(records):
+    plain = make_preprocess(records, Data()).inputs["s2"]
+    clipped = make_preprocess(records, Data(normalise="clip")).inputs["s2"]
+    assert clipped == dataclasses.replace(plain, clip=2.0)
+    ranged = make_preprocess(records, Data(normalise="min_max")).inputs["s2"]
+    pixels = np.stack([fake_archive.pixels(n, records.schema)["s2"] for n in range(2, 6)])
+    known = np.ma.masked_equal(pixels.astype(np.float64), 0)
+    low, high = known.min((0, 1, 2)).filled(), known.max((0, 1, 2)).filled()
+    np.testing.assert_allclose(ranged.mean, (low + high) / 2)
+    np.testing.assert_allclose(ranged.std, (high - low) / 2)
+    image = np.asarray(standardise(jnp.stack([low, high])[None, None], ranged))
+    np.testing.assert_allclose(image[0, 0], [[0, 0, 0], [1, 1, 1]], atol=1e-6)

@@ -343,3 +343,11 @@ def test_images_of_a_batch_get_views_of_their_own(key):
     same = jnp.tile(FLOATS[:1], (3, 1, 1, 1))
     view = random_view({"a": same, "b": same}, TWO, CROPS, key)["a"]
     assert len({np.asarray(image).tobytes() for image in view}) == 3
+
+
+def test_clip_cuts_at_so_many_std_and_puts_the_mean_at_a_half():
+    # mean 1000, std 500, cut at 2 std: 0..2000 becomes 0..1; 7 is no-data and becomes the mean.
+    given = SensorInput((0,), (1000.0,), (500.0,), 7.0, clip=2.0)
+    image = np.array([-50, 0, 7, 500, 1000, 1750, 2000, 9000], np.float32).reshape(1, 2, 4, 1)
+    value = np.asarray(preprocess.standardise(jnp.asarray(image), given)).ravel()
+    np.testing.assert_allclose(value, [0, 0, 0.5, 0.25, 0.5, 0.875, 1, 1], atol=1e-6)

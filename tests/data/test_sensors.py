@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rejepa_jax.data import sensors
-from rejepa_jax.types import ConfigError
+from rejepa_jax.types import ConfigError, DataError
 
 S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 
@@ -17,8 +17,6 @@ def test_tables_are_consistent():
     for spec in sensors.SENSORS.values():
         assert set(spec.natural_colour) <= set(spec.band_names)
         assert len(set(spec.band_names)) == len(spec.bands)
-        for band in spec.bands:
-            assert (band.mean is None) == (band.std is None) == (not spec.statistics_source)
     wavelengths = [band.wavelength_nm for band in sensors.sensor_spec("s2").bands]
     assert wavelengths == sorted(wavelengths)
 
@@ -41,20 +39,24 @@ def test_no_data_values():
     assert sensors.nodata("image") is None  # a sensor that no table knows
 
 
-def test_published_statistics_follow_the_order_asked_for():
-    mean, std = sensors.published_statistics("s2", ("B08", "B02"))
-    assert mean == (2218.946, 429.943)
-    assert std == (1365.456, 572.416)
-    assert sensors.published_statistics("s1", ("VH",)) == ((-19.2904,), (5.4644,))
+def test_bands_are_brought_into_order_by_name():
+    given = sensors.ORDERS["eurosat"]
+    assert given[-1] == "B8A"
+    image = np.arange(13, dtype=np.uint16) * np.ones((2, 2, 1), np.uint16)
+    ordered = sensors.in_order(image, given, sensors.SENSORS["s2_l1c"].band_names, "a.tif")
+    assert ordered[0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 12, 8, 9, 10, 11]
+    assert sensors.ORDERS["fmow_sentinel"] == sensors.SENSORS["s2_l1c"].band_names
+    with pytest.raises(DataError, match=r"a\.tif: got 13 bands, named VV, VH, expected VV"):
+        sensors.in_order(image, ("VV", "VH"), ("VV",), "a.tif")
+    with pytest.raises(DataError, match=r"expected B02, B10 among them; .*file_bands"):
+        sensors.in_order(image[..., :1], ("B02",), ("B02", "B10"), "a.tif")
 
 
 def test_what_is_unknown_is_refused():
-    with pytest.raises(ConfigError, match="got 'landsat', expected one of s1, s2, rgb"):
+    with pytest.raises(ConfigError, match="got 'landsat', expected one of s1, s2, s2_l1c, rgb"):
         sensors.sensor_spec("landsat")
     with pytest.raises(ConfigError, match="got B10, B13, expected some of B01"):
         sensors.band_specs("s2", ("B02", "B10", "B13"))
-    with pytest.raises(ConfigError, match="got some of green unpublished"):
-        sensors.published_statistics("rgb", ("green",))
 
 
 def test_picture_of_eight_bits_is_unchanged():

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from rejepa_jax import artifacts
-from rejepa_jax.data import sensors
+from rejepa_jax.data import published, sensors
 from rejepa_jax.data.examples import Sensor
 from rejepa_jax.data.preprocess import Preprocess, SensorInput
 from rejepa_jax.models.vit import Encoder
@@ -16,9 +16,6 @@ from rejepa_jax.retrieval.weights.weight_file import open_safetensors
 from rejepa_jax.types import ConfigError, DataError
 
 RGB = ("red", "green", "blue")
-# Of ImageNet's pixels in 0..255: what I-JEPA, MAE and most of timm standardise with.
-IMAGENET_MEAN = tuple(255 * value for value in (0.485, 0.456, 0.406))
-IMAGENET_STD = tuple(255 * value for value in (0.229, 0.224, 0.225))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +104,11 @@ def _standardisation(bands: tuple[str, ...], wanted: Import) -> tuple[SensorInpu
     mean, std, source = wanted.mean, wanted.std, "as given"
     if not mean and not std:
         if set(bands) <= set(RGB):
-            chosen = [RGB.index(band) for band in bands]
-            mean, std = (tuple(v[i] for i in chosen) for v in (IMAGENET_MEAN, IMAGENET_STD))
-            source = "of ImageNet"
+            mean, std = published.published_statistics("rgb", bands, "imagenet")
+            source = "of ImageNet"  # what I-JEPA, MAE and most of timm standardise with
         else:
-            mean, std = sensors.published_statistics(wanted.sensor, bands)
-            source = sensors.sensor_spec(wanted.sensor).statistics_source
+            mean, std = published.published_statistics(wanted.sensor, bands)
+            source = published.STATISTICS[published.DEFAULTS[wanted.sensor]].source
     if not len(mean) == len(std) == len(bands) or min(std) <= 0:
         raise ConfigError(
             f"--mean {mean} --std {std}: expected one number a band ({', '.join(bands)}), "

@@ -172,7 +172,7 @@ def test_card_says_what_is_known(exported):
     for said in (
         "2 layers of 16, 2 heads, 8 px patches",
         load_bundle(exported).fingerprint,
-        "Sentinel-2 MSI, Level-2A, reflectance times 10,000: 20 x 20 pixels of uint16, bands B02,",
+        "surface reflectance times 10,000: 20 x 20 pixels of uint16, bands B02,",
         "| B04 | 1500 | 700 |\n| B02 | 1000 | 500 |",
         "A pixel of 0 is unknown and becomes 0 instead.",
         "2. Resampled to 16 x 16 pixels by antialiased bicubic",
