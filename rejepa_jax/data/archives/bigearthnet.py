@@ -1,200 +1,137 @@
-"""Layout: BigEarthNet v2 (reBEN), pairs of Sentinel-1 and Sentinel-2 patches of 1.2 km.
+"""Layout: BigEarthNet in any of its forms: v1, v2, or the copy of v2 with one file a patch.
 
-    metadata.parquet, metadata_for_patches_with_snow_cloud_or_shadow.parquet
-    BigEarthNet-S2/<patch_id less its last 2 parts>/<patch_id>/<patch_id>_<band>.tif
-    BigEarthNet-S1/<s1_name less its last 3 parts>/<s1_name>/<s1_name>_<VV|VH>.tif
-
-Names of files are worked out from the metadata: a folder of eight million files is never listed.
+Which one it is shows in what lies there; the forms are described in `bigearthnet_v1.py`,
+`bigearthnet_v2.py` and `bigearthnet_stacked.py`. Only one sensor's folder may be there.
 """
 
-import io
+import collections
 import os
 import pathlib
-import re
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-import pyarrow.parquet
-from jaxtyping import Shaped
+from absl import logging
 
-from rejepa_jax.data.archives import rasters
-from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
-from rejepa_jax.data.examples import Example, Schema, Sensor
-from rejepa_jax.data.sensors import SENSORS, band_specs
+from rejepa_jax.data.archives import bigearthnet_stacked, bigearthnet_v1, bigearthnet_v2
+from rejepa_jax.data.archives.bigearthnet_labels import CLASSES
+from rejepa_jax.data.archives.bigearthnet_patches import read_patch
+from rejepa_jax.data.archives.bigearthnet_splits import SPLITS
+from rejepa_jax.data.archives.bigearthnet_v1 import LABELS
+from rejepa_jax.data.archives.bigearthnet_v2 import FLAGGED, METADATA
+from rejepa_jax.data.archives.files import Archive, ArchiveFiles
 from rejepa_jax.types import ConfigError, DataError
 
-METADATA = "metadata.parquet"
-FLAGGED = "metadata_for_patches_with_snow_cloud_or_shadow.parquet"
-SELECTIONS = {"clean": (METADATA,), "all": (METADATA, FLAGGED), "ben14k": (METADATA,)}
-SPLITS = ("train", "validation", "test")
-SIZE = 120  # pixels a side on the grid of the records, 10 m
-CLASSES = (
-    "Agro-forestry areas",
-    "Arable land",
-    "Beaches, dunes, sands",
-    "Broad-leaved forest",
-    "Coastal wetlands",
-    "Complex cultivation patterns",
-    "Coniferous forest",
-    "Industrial or commercial units",
-    "Inland waters",
-    "Inland wetlands",
-    "Land principally occupied by agriculture, with significant areas of natural vegetation",
-    "Marine waters",
-    "Mixed forest",
-    "Moors, heathland and sclerophyllous vegetation",
-    "Natural grassland and sparsely vegetated areas",
-    "Pastures",
-    "Permanent crops",
-    "Transitional woodland, shrub",
-    "Urban fabric",
-)
-_FOLDERS = {"s1": "BigEarthNet-S1", "s2": "BigEarthNet-S2"}
-SCHEMA = Schema(
-    name="bigearthnet",
-    sensors={k: Sensor(SENSORS[k].band_names, SENSORS[k].dtype, SIZE, SIZE) for k in _FOLDERS},
-    classes=CLASSES,
-)
-_PIXELS: dict[float | None, int] = {10.0: SIZE, 20.0: 60, 60.0: 20}  # by sampling distance in m
-_COLUMNS = ("patch_id", "labels", "split", "country", "s1_name")
-_PATCH_ID = re.compile(r"S2[A-Z]_MSIL2A_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)_\w+", re.ASCII)
-_S1_NAME = re.compile(r"S1[A-Z]_\w+", re.ASCII)
+__all__ = ["CLASSES", "FLAGGED", "METADATA", "open_archive", "read_patch"]
+
+_V1, _V2 = bigearthnet_v1.FOLDERS, bigearthnet_v2.FOLDERS
+_CLOSED = {*_V1.values(), *_V2.values(), "Reference_Maps"}  # folders of folders: never walked
+_MARKS = {*_CLOSED, METADATA, FLAGGED, LABELS}
 
 
-def open_archive(path: str | os.PathLike[str], selection: str = "clean") -> Archive:
-    """Lists the patches of a folder, a .tar or a .zip, in which the root may lie at any depth.
+def open_archive(
+    path: str | os.PathLike[str],
+    selection: str = "clean",
+    split_file: str | os.PathLike[str] = "",
+    file_bands: Sequence[str] = (),
+    sensors: Sequence[str] = (),
+) -> Archive:
+    """Lists the patches of a folder, a .tar or a .zip, in which they may lie at any depth.
 
     Args:
         path: The archive.
-        selection: `clean`: the patches of metadata.parquet. `all`: those with seasonal snow, cloud
-            or shadow too. `ben14k`: the clean ones from Serbia taken in June, July or August, which
-            is the rule of CSMAE's BEN-14K; its published list is of v1, whose splits are others.
+        selection: `clean`, `ben14k`, or on v2 `all`: what they are, each form's file says.
+        split_file: Lists of patches and their splits, as `bigearthnet_splits` reads them; v1 needs
+            them, v2 has its own.
+        file_bands: For files with several bands that do not name them: their order.
+        sensors: s1, s2 or both; () = those whose folders are there.
 
     Raises:
-        DataError: If the metadata are missing or damaged, or nothing is selected.
+        ConfigError: A setting is not one that this archive has.
+        DataError: The archive is not as any of the forms, or nothing is selected.
     """
-    if selection not in SELECTIONS:
-        expected = ", ".join(SELECTIONS)
-        raise ConfigError(f"data.selection: got {selection!r}, expected {expected}; choose one")
     files = ArchiveFiles(path)
-    root = _find_root(files)
-    rows = [row for table in SELECTIONS[selection] for row in _read_table(files, root / table)]
-    items = [_to_item(root, row) for row in rows]
-    if selection == "ben14k":
-        items = [item for item, row in zip(items, rows, strict=True) if _is_ben14k(row)]
-    if not items or len({item.id for item in items}) < len(items):
+    found = _find(files)
+    tables, is_v1 = found[METADATA], any(found[folder] for folder in _V1.values())
+    if len(tables) + is_v1 != 1:
         raise DataError(
-            f"archive {files.path}: got {len(items)} of {len(rows)} patches with the selection "
-            f"{selection!r}, expected at least one and each once; the selections are "
-            f"{', '.join(SELECTIONS)}: set --config.data.selection"
+            f"archive {files.path}: got {len(tables)} files {METADATA} and "
+            f"{'a' if is_v1 else 'no'} folder of BigEarthNet v1, expected one beside "
+            f"{' and '.join(_V2.values())} (v2), or {' and '.join(_V1.values())} (v1); set "
+            "--config.data.archive=PATH"
         )
-    items.sort(key=lambda item: (item.split, item.id))
-    return Archive(SCHEMA, tuple(items), files, read_example)
+    root = "" if is_v1 else os.path.dirname(tables[0])
+    folders = _choose(files, found, _V1 if is_v1 else _V2, root, sensors)
+    beside = {root, *map(os.path.dirname, folders.values())}
+    tables += [p for p in found[LABELS if is_v1 else FLAGGED] if os.path.dirname(p) in beside]
+    settings = (files, folders, tables, selection, split_file)
+    if is_v1:
+        return bigearthnet_v1.open_files(*settings)
+    if _is_stacked(files, folders):
+        return bigearthnet_stacked.open_files(*settings, file_bands)
+    return bigearthnet_v2.open_files(*settings)
 
 
-def read_example(files: ArchiveFiles, item: Item, schema: Schema) -> Example:
-    """Reads both sensors of a patch on the 10 m grid; raises a DataError naming the bad file."""
-    bands = {
-        key: _read_bands(files, key, {b: f"{item.files[key]}_{b}.tif" for b in sensor.bands})
-        for key, sensor in schema.sensors.items()
-    }
-    grid = bands["s2"]["B02"]
-    return Example(
-        id=item.id,
-        images={key: _stack(each) for key, each in bands.items()},
-        labels=item.labels,
-        source=item.files["s2"].rsplit("/", 1)[0],
-        crs=grid.crs,
-        transform=grid.transform,
-        geometry=rasters.footprint(grid.crs, grid.transform, SIZE, SIZE),
-        datetime=_acquired(item.id),
-    )
+def _find(files: ArchiveFiles) -> dict[str, list[str]]:
+    """Finds the folders and files that tell the forms apart; gives their paths in the archive."""
+    found = collections.defaultdict(list)
+    for path in sorted(_marks_in_folder(files) if files.path.is_dir() else _marks(files.names())):
+        found[os.path.basename(path)].append(path)
+    return found
 
 
-def read_patch(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarray, "h w c"]]:
-    """Reads the patch in a folder of files `..._<band>.tif`: one sensor or both, with all bands.
+def _marks(names: Iterable[str]) -> set[str]:
+    paths = set()
+    for name in names:
+        parts = name.split("/")
+        at = next((at for at, part in enumerate(parts) if part in _CLOSED), len(parts) - 1)
+        if parts[at] in _MARKS:
+            paths.add("/".join(parts[: at + 1]))
+    return paths
 
-    Raises a DataError if a band is missing, there twice or damaged.
-    """
-    sensor_of = {band: key for key, sensor in SCHEMA.sensors.items() for band in sensor.bands}
-    names = sorted(file.name for file in pathlib.Path(path).glob("*_*.tif"))
-    found = [(b, name) for name in names if (b := name[:-4].rsplit("_", 1)[1]) in sensor_of]
-    keys = sorted({sensor_of[band] for band, _ in found})
-    expected = [band for band, key in sensor_of.items() if key in keys]
-    if not found or sorted(band for band, _ in found) != sorted(expected):
+
+def _marks_in_folder(files: ArchiveFiles) -> set[str]:
+    def refuse(error: OSError) -> None:
+        raise DataError(f"archive: got {error!r}, expected a folder; correct it") from error
+
+    paths = set()
+    for folder, subfolders, names in os.walk(files.path, onerror=refuse):
+        relative = pathlib.Path(folder).relative_to(files.path)
+        paths |= {(relative / name).as_posix() for name in (*subfolders, *names) if name in _MARKS}
+        subfolders[:] = [n for n in subfolders if n not in _CLOSED and not n.startswith(".")]
+    return paths
+
+
+def _choose(
+    files: ArchiveFiles,
+    found: dict[str, list[str]],
+    names: dict[str, str],
+    root: str,
+    sensors: Sequence[str],
+) -> dict[str, str]:
+    """Gives the folders of the sensors that are asked for, or are there; of both if none is."""
+    there = {key: found[name] for key, name in names.items() if found[name]}
+    if not there:  # an archive without pixels can still be listed
+        there = {key: [os.path.join(root, name)] for key, name in names.items()}
+    if twice := [paths for paths in there.values() if len(paths) > 1]:
         raise DataError(
-            f"patch {path}: got files for {[band for band, _ in found]}, expected one for each of "
-            f"{expected or list(sensor_of)}, as ..._B02.tif; give the folder of one whole patch"
+            f"archive {files.path}: got the folders {' and '.join(twice[0])}, expected one of "
+            "that name; set --config.data.archive=PATH to one of them"
         )
-    files, name_of = ArchiveFiles(path), dict(found)
-    chosen = {key: {b: name_of[b] for b in SCHEMA.sensors[key].bands} for key in keys}
-    return {key: _stack(_read_bands(files, key, chosen[key])) for key in keys}
-
-
-def _is_ben14k(row: dict[str, Any]) -> bool:
-    return row["country"] == "Serbia" and _acquired(row["patch_id"])[5:7] in ("06", "07", "08")
-
-
-def _find_root(files: ArchiveFiles) -> pathlib.PurePosixPath:
-    paths = map(pathlib.PurePosixPath, files.names(skip_folders=_FOLDERS.values()))
-    roots = [path.parent for path in paths if path.name == METADATA]
-    if len(roots) != 1:
-        raise DataError(
-            f"archive {files.path}: got {len(roots)} files {METADATA}, expected one beside "
-            f"{' and '.join(_FOLDERS.values())} (BigEarthNet v2); set --config.data.archive=PATH"
+    if missing := [key for key in sensors if key not in there]:
+        raise ConfigError(
+            f"archive {files.path}: got the sensors {', '.join(sensors)} to read, expected some "
+            f"of {', '.join(there)}, whose folders are there; {', '.join(missing)} is not"
         )
-    return roots[0]
-
-
-def _read_table(files: ArchiveFiles, path: pathlib.PurePosixPath) -> list[dict[str, Any]]:
-    try:
-        table = pyarrow.parquet.read_table(io.BytesIO(files.read(str(path))))
-        return table.select(_COLUMNS).to_pylist()
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
-        raise DataError(
-            f"archive {files.path}, file {path}: got {error!r}, expected a Parquet table with "
-            f"{', '.join(_COLUMNS)}; download it again"
-        ) from error
-
-
-def _to_item(root: pathlib.PurePosixPath, row: dict[str, Any]) -> Item:
-    patch, s1_name, split = row["patch_id"], row["s1_name"], row["split"]
-    labels = row["labels"] or ()  # a few patches have none
-    unknown = [label for label in labels if label not in CLASSES]
-    named = _PATCH_ID.fullmatch(patch or "") and _S1_NAME.fullmatch(s1_name or "")
-    if unknown or split not in SPLITS or not named:
-        raise DataError(
-            f"metadata of {patch}: got split {split!r}, s1_name {s1_name!r}, unknown labels "
-            f"{unknown}, expected {SPLITS} and all else as published; download the metadata again"
+    if len(there) < len(names) and not sensors:
+        logging.warning(
+            "archive %s: of %s only %s is there: the records hold that sensor alone",
+            *(files.path, " and ".join(names.values()), next(iter(there.values()))[0]),
         )
-    stems = {  # how the names of the band files begin
-        "s1": root / _FOLDERS["s1"] / s1_name.rsplit("_", 3)[0] / s1_name / s1_name,
-        "s2": root / _FOLDERS["s2"] / patch.rsplit("_", 2)[0] / patch / patch,
-    }
-    indices = tuple(sorted(set(map(CLASSES.index, labels))))
-    return Item(patch, split, indices, {key: str(stem) for key, stem in stems.items()})
+    return {key: there[key][0] for key in (sensors or there)}
 
 
-def _acquired(patch: str) -> str:
-    """Reads the time of acquisition, ISO 8601 in UTC, out of a patch's name."""
-    return _PATCH_ID.sub(r"\1-\2-\3T\4:\5:\6Z", patch)
-
-
-def _read_bands(files: ArchiveFiles, key: str, names: dict[str, str]) -> dict[str, rasters.Raster]:
-    """Reads one file a band; each has to be as published, and without NaN."""
-    bands = {}
-    for spec in band_specs(key, tuple(names)):
-        name, size = names[spec.name], _PIXELS[spec.gsd_m]
-        raster = bands[spec.name] = rasters.read_raster(files.read(name), name)
-        got, dtype = raster.array, SENSORS[key].dtype
-        bad = np.size(got) - np.isfinite(got).sum()
-        if got.dtype != dtype or got.shape != (size, size, 1) or bad:
-            raise DataError(
-                f"image {name}: got {got.dtype} {got.shape}, {bad} values not finite, expected "
-                f"{dtype} {(size, size, 1)}, none; download the patch again"
-            )
-    return bands
-
-
-def _stack(bands: dict[str, rasters.Raster]) -> Shaped[np.ndarray, "h w c"]:
-    return np.stack([rasters.to_grid(r.array[..., 0], SIZE) for r in bands.values()], axis=-1)
+def _is_stacked(files: ArchiveFiles, folders: dict[str, str]) -> bool:
+    """Says whether the patches lie in folders of splits, not of scenes."""
+    splits = tuple(f"{folder}/{split}/" for folder in folders.values() for split in SPLITS)
+    if files.path.is_dir():
+        return any((files.path / split).is_dir() for split in splits)
+    return any(name.startswith(splits) for name in files.names())

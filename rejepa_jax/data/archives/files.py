@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rejepa_jax.data.examples import Example, Schema
 from rejepa_jax.types import DataError
@@ -84,6 +84,8 @@ class Item:
     split: str
     labels: tuple[int, ...]
     files: dict[str, str]  # what it is -> its name in the archive
+    place: str = ""  # the same for all images of one ground, at any date; "" = unknown
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)  # what else `read` needs; JSON
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Archive:
     items: tuple[Item, ...]  # by split and id: the order of the records
     files: ArchiveFiles
     read: Callable[[ArchiveFiles, Item, Schema], Example]  # a function of the layout's module
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the listing; for people
 
 
 class _TarMember(NamedTuple):

@@ -1,14 +1,13 @@
 """Layout: images in one folder a class, `.../<Class>/<name>.jpg`, also .jpeg, .png, .tif, .tiff."""
 
-import collections
-import csv
 import os
 import pathlib
-import re
 
 from rejepa_jax.data.archives import rasters
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
+from rejepa_jax.data.archives.footprints import footprint
 from rejepa_jax.data.archives.rasters import Raster
+from rejepa_jax.data.archives.split_files import class_of, every_fifth, read_splits, some
 from rejepa_jax.data.examples import Example, Schema, Sensor
 from rejepa_jax.data.sensors import SENSORS
 from rejepa_jax.types import DataError
@@ -36,14 +35,14 @@ def open_archive(
     """
     files = ArchiveFiles(path)
     names = _image_names(files)
-    classes = tuple(sorted(set(map(_class_of, names))))
-    splits = _read_splits(pathlib.Path(split_file), names) if split_file else _every_fifth(names)
+    classes = tuple(sorted(set(map(class_of, names))))
+    splits = read_splits(pathlib.Path(split_file), names) if split_file else every_fifth(names)
     names = sorted(names, key=lambda name: (splits[name], name))
     key, sensor = _describe(rasters.read_raster(files.read(names[0]), names[0]), record_size)
     label = {name: index for index, name in enumerate(classes)}
     return Archive(
         schema=Schema("image_folder", {key: sensor}, classes),
-        items=tuple(Item(n, splits[n], (label[_class_of(n)],), {key: n}) for n in names),
+        items=tuple(Item(n, splits[n], (label[class_of(n)],), {key: n}) for n in names),
         files=files,
         read=read_resized_example if record_size else read_example,
     )
@@ -51,38 +50,45 @@ def open_archive(
 
 def read_example(files: ArchiveFiles, item: Item, schema: Schema) -> Example:
     """Reads an image as it is; raises a DataError if it is damaged or not as the schema says."""
-    return _to_example(_read(files, item), item, schema)
+    return to_example(_read(files, item), item, schema)
 
 
 def read_resized_example(files: ArchiveFiles, item: Item, schema: Schema) -> Example:
     """Reads an image and brings its central square to the schema's size; else as `read_example`."""
     (sensor,) = schema.sensors.values()
-    return _to_example(rasters.fit(_read(files, item), sensor.height), item, schema)
+    return to_example(rasters.fit(_read(files, item), sensor.height), item, schema)
 
 
-def _read(files: ArchiveFiles, item: Item) -> Raster:
-    (name,) = item.files.values()
-    return rasters.read_raster(files.read(name), name)
+def to_example(raster: Raster, item: Item, schema: Schema) -> Example:
+    """Makes the example of an item that is one image in one file; its facts may hold `datetime`.
 
-
-def _to_example(raster: Raster, item: Item, schema: Schema) -> Example:
-    ((key, sensor),) = schema.sensors.items()
-    array = raster.array
+    Raises:
+        DataError: If the image is not as the schema says.
+    """
+    ((key, name),) = item.files.items()
+    sensor, array = schema.sensors[key], raster.array
     if array.shape != sensor.shape or array.dtype != sensor.dtype:
         raise DataError(
             f"image {item.id}: got {array.dtype} {array.shape}, expected {sensor.dtype} "
-            f"{sensor.shape} as in the archive's first image; leave it out, or set "
+            f"{sensor.shape} as all images of the archive; leave it out, or set "
             f"--config.data.record_size=SIZE where only sizes differ"
         )
     return Example(
         id=item.id,
         images={key: array},
         labels=item.labels,
-        source=item.files[key],
+        source=name,
         crs=raster.crs,
         transform=raster.transform,
-        geometry=rasters.footprint(raster.crs, raster.transform, *array.shape[:2]),
+        geometry=footprint(raster.crs, raster.transform, *array.shape[:2]),
+        datetime=item.facts.get("datetime", ""),
+        place=item.place,
     )
+
+
+def _read(files: ArchiveFiles, item: Item) -> Raster:
+    (name,) = item.files.values()
+    return rasters.read_raster(files.read(name), name)
 
 
 def _describe(raster: Raster, record_size: int) -> tuple[str, Sensor]:
@@ -102,63 +108,11 @@ def _describe(raster: Raster, record_size: int) -> tuple[str, Sensor]:
 def _image_names(files: ArchiveFiles) -> list[str]:
     endings = rasters.PICTURES + rasters.GEOTIFFS
     names = [name for name in files.names() if name.lower().endswith(endings)]
-    without_class = [name for name in names if not _class_of(name)]
+    without_class = [name for name in names if not class_of(name)]
     if not names or without_class:
-        got = f"{_some(without_class)} outside of a folder" if names else "no image"
+        got = f"{some(without_class)} outside of a folder" if names else "no image"
         raise DataError(
             f"archive {files.path}: got {got}, expected <Class>/<name> with the endings "
             f"{', '.join(endings)}; put each image into the folder of its class"
         )
     return names
-
-
-def _class_of(name: str) -> str:
-    return pathlib.PurePosixPath(name).parent.name
-
-
-def _every_fifth(names: list[str]) -> dict[str, str]:
-    seen: collections.Counter[str] = collections.Counter()
-    splits = {}
-    for name in sorted(names, key=_natural_order):
-        seen[_class_of(name)] += 1
-        splits[name] = "gallery" if seen[_class_of(name)] % 5 else "query"
-    return splits
-
-
-def _natural_order(name: str) -> list[str | int]:
-    """Orders numbers by value: `a_2` before `a_10`."""
-    parts = re.split("([0-9]+)", name)  # text and digits take turns
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
-
-
-def _read_splits(path: pathlib.Path, names: list[str]) -> dict[str, str]:
-    """Reads the split file; refuses one that does not list exactly the archive's images."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _bad_split(path, repr(error), "a CSV; set --config.data.split_file=PATH") from error
-    for number, row in enumerate(rows, start=2):
-        if not row.get("name") or not row.get("split"):
-            raise _bad_split(path, f"row {number} without them", "the columns name and split")
-        if (label := row.get("label") or _class_of(row["name"])) != _class_of(row["name"]):
-            got = f"the label {label!r} for {row['name']} in row {number}"
-            raise _bad_split(path, got, "the folder's name")
-    listed = collections.Counter(row["name"] for row in rows)
-    for what, wrong in {
-        "more than once": [name for name, count in listed.items() if count > 1],
-        "but not in the archive": sorted(listed.keys() - set(names)),
-        "in the archive only": sorted(set(names) - listed.keys()),
-    }.items():
-        if wrong:
-            raise _bad_split(path, f"{_some(wrong)} {what}", "each image of the archive once")
-    return {row["name"]: row["split"] for row in rows}
-
-
-def _bad_split(path: pathlib.Path, got: str, expected: str) -> DataError:
-    return DataError(f"split file {path}: got {got}, expected {expected}; correct the file")
-
-
-def _some(names: list[str]) -> str:
-    """Names the first few and says how many there are."""
-    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

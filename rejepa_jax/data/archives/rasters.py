@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import pathlib
-import struct
 import warnings
 
 import numpy as np
@@ -11,9 +10,10 @@ import rasterio
 import rasterio.warp
 from jaxtyping import Shaped
 from PIL import Image
-from rasterio._err import CPLE_BaseError  # pyrefly: ignore[missing-import]
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from scipy import ndimage
 
+from rejepa_jax.data.archives import plain_tiff
 from rejepa_jax.types import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png")
@@ -49,7 +49,12 @@ def read_raster(data: bytes, name: str) -> Raster:
     if ending in PICTURES:
         return Raster(_read_picture(data, name))
     if ending in GEOTIFFS:
-        return _read_geotiff(data, name)
+        plain = plain_tiff.read(data)
+        if plain is None:
+            return _read_geotiff(data, name)
+        height, width = plain.array.shape
+        _check_size(name, height, width, 1)
+        return Raster(plain.array[..., np.newaxis], ("",), plain.crs, plain.transform)
     raise _bad(name, f"the ending {ending!r}", f"one of {', '.join(PICTURES + GEOTIFFS)}")
 
 
@@ -58,7 +63,9 @@ def read_image(data: bytes, name: str) -> Shaped[np.ndarray, "h w c"]:
     return read_raster(data, name).array
 
 
-def to_grid(band: Shaped[np.ndarray, "h w"], size: int) -> Shaped[np.ndarray, "{size} {size}"]:
+def to_grid(
+    band: Shaped[np.ndarray, "h w"], size: int, nodata: float | int | None = None
+) -> Shaped[np.ndarray, "{size} {size}"]:
     """Brings a band to a grid of `size` by `size` pixels over the same ground, bicubically.
 
     This is the only place where bands of different resolution are brought together, such as
@@ -66,56 +73,48 @@ def to_grid(band: Shaped[np.ndarray, "h w"], size: int) -> Shaped[np.ndarray, "{
     convolution kernel with a = -0.5, pixel centres at half pixels (corners are not aligned), the
     kernel cut off and renormalised at the edges, and widened as an antialias filter where the
     grid gets coarser. Integers are rounded and clipped to their range.
+
+    What is not known stays so, and nothing else becomes so: a pixel is `nodata` where the nearest
+    one of the band is. Its value weighs nothing: its weight goes to the nearest known pixel.
     """
     if band.shape == (size, size):
         return band
+    if nodata is None or (known := band != nodata).all():
+        return _bicubic(band, size, nodata)
+    if not known.any():
+        return np.full((size, size), nodata, band.dtype)
+    where = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    rows, columns = np.asarray(where)
+    values = _bicubic(band[rows, columns], size, nodata)
+    stays = Image.fromarray(known).resize((size, size), Image.Resampling.NEAREST)
+    return np.where(np.asarray(stays), values, band.dtype.type(nodata))
+
+
+def _bicubic(
+    band: Shaped[np.ndarray, "h w"], size: int, nodata: float | int | None
+) -> Shaped[np.ndarray, "{size} {size}"]:
     image = Image.fromarray(band.astype(np.float32))
     values = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
     if band.dtype.kind in "iu":
         limits = np.iinfo(band.dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)
+        lowest = limits.min + (nodata == limits.min)  # so that dark stays apart from unknown
+        values = np.clip(np.rint(values), lowest, limits.max)
     return values.astype(band.dtype)
 
 
-def fit(raster: Raster, size: int) -> Raster:
+def fit(raster: Raster, size: int, nodata: float | None = None) -> Raster:
     """Crops the central square and brings each of its bands to `size` by `size` with `to_grid`."""
     height, width, bands = raster.array.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = raster.array[top : top + side, left : left + side]
-    array = np.stack([to_grid(square[..., band], size) for band in range(bands)], axis=-1)
+    array = np.stack([to_grid(square[..., band], size, nodata) for band in range(bands)], axis=-1)
     if not raster.transform:
         return dataclasses.replace(raster, array=array)
     (a, b, c, d, e, f), scale = raster.transform, side / size
     c, f = c + a * left + b * top, f + d * left + e * top
     transform = (a * scale, b * scale, c, d * scale, e * scale, f)
     return dataclasses.replace(raster, array=array, transform=transform)
-
-
-def footprint(crs: str, transform: tuple[float, ...], height: int, width: int) -> bytes:
-    """Gives the four corners of a grid as a WKB polygon in OGC:CRS84, counter-clockwise.
-
-    Across the antimeridian longitudes go on beyond 180 degrees, so that the polygon stays small.
-    Empty where the place is unknown or has no longitude and latitude.
-    """
-    if not crs or not transform:
-        return b""
-    a, b, c, d, e, f = transform
-    columns, rows = np.array([0, 0, width, width]), np.array([0, height, height, 0])
-    try:
-        longitudes, latitudes = rasterio.warp.transform(
-            crs, "OGC:CRS84", a * columns + b * rows + c, d * columns + e * rows + f
-        )
-    except (CRSError, CPLE_BaseError):  # the second is raised, but not exported
-        return b""
-    points = np.stack([np.unwrap(longitudes, period=360), latitudes], axis=-1)
-    if not np.isfinite(points).all():
-        return b""
-    x, y = (points - points[0]).T
-    if np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) < 0:  # twice the signed area
-        points = points[::-1]
-    ring = np.concatenate([points, points[:1]])
-    return struct.pack("<BIII", 1, 3, 1, len(ring)) + ring.astype("<f8").tobytes()
 
 
 def _read_picture(data: bytes, name: str) -> Shaped[np.ndarray, "h w c"]:

@@ -10,10 +10,10 @@ from PIL import Image
 from rasterio.warp import transform_bounds
 
 from rejepa_jax.data.archives.files import ArchiveFiles
+from rejepa_jax.data.archives.footprints import footprint
 from rejepa_jax.data.archives.rasters import (
     Raster,
     fit,
-    footprint,
     read_image,
     read_raster,
     to_grid,
@@ -247,11 +247,6 @@ def test_footprint_of_utm():
     np.testing.assert_allclose(points[2, 1], -np.degrees(1200 / 6335439 / 0.9996), rtol=1e-6)
 
 
-def test_footprint_stays_small_across_the_antimeridian():
-    points = ring(footprint("EPSG:32660", (10.0, 0.0, 833500.0, 0.0, -10.0, 60000.0), 120, 120))
-    assert 179.9 < points[:, 0].min() < 180 < points[:, 0].max() < 180.1
-
-
 def test_footprint_of_an_unknown_place_is_empty():
     grid = (10.0, 0.0, 0.0, 0.0, -10.0, 0.0)
     assert footprint("", grid, 4, 4) == b""
@@ -273,3 +268,40 @@ def test_real_files_are_read_as_they_are(shared_data):
         bounds = transform_bounds(dataset.crs, "OGC:CRS84", *dataset.bounds, densify_pts=2)
     points = ring(footprint(raster.crs, raster.transform, 60, 60))
     np.testing.assert_allclose([*points.min(0), *points.max(0)], bounds, rtol=1e-6)
+
+
+def test_to_grid_gives_no_weight_to_what_is_not_known():
+    # Rows are alike; 0 is not known. Its weight goes to the nearest known pixel, 10: the values
+    # are those of 10, 10, 20, and the two columns nearest to the unknown one stay unknown.
+    band = np.tile(np.array([0, 10, 20], np.uint16), (3, 1))
+    expected = np.rint(np.array([10, 10, 20.0]) @ bicubic(3, 6).T)
+    assert to_grid(band, 6, nodata=0)[0].tolist() == [0, 0, *expected[2:]]
+    assert (to_grid(band, 6, nodata=0) == to_grid(band, 6, nodata=0)[0]).all()
+    assert to_grid(band, 6)[0].tolist() != [0, 0, *expected[2:]]  # taken for a dark pixel it smears
+    # Between two unknown pixels: constant.
+    assert to_grid(np.array([[0, 7], [0, 7]], np.uint16), 4, nodata=0).tolist() == 4 * [
+        [0, 0, 7, 7]
+    ]
+
+
+def test_to_grid_changes_nothing_far_from_what_is_not_known():
+    band = np.random.default_rng(0).integers(1, 5000, (20, 20)).astype(np.uint16)
+    holed = band.copy()
+    holed[3, 4] = 0
+    changed = to_grid(holed, 120, nodata=0) != to_grid(band, 120, nodata=0)
+    rows, columns = np.nonzero(changed)
+    assert (rows.min(), rows.max()) == (9, 32)  # half-way into the pixels two before and two after
+    assert (columns.min(), columns.max()) == (15, 38)
+    assert np.argwhere(to_grid(holed, 120, nodata=0) == 0).min(0).tolist() == [18, 24]
+    assert np.argwhere(to_grid(holed, 120, nodata=0) == 0).max(0).tolist() == [23, 29]
+
+
+def test_to_grid_keeps_dark_apart_from_unknown():
+    step = np.ones((20, 20), np.uint16)
+    step[:, 10:] = 5000  # beside such an edge the cubic kernel goes below zero
+    assert to_grid(step, 120).min() == 0
+    assert to_grid(step, 120, nodata=0).min() == 1
+    assert (to_grid(np.zeros((20, 20), np.uint16), 120, nodata=0) == 0).all()
+    unknown = np.full((20, 20), -1, np.int16)  # not the least value of its dtype
+    unknown[5:] = 3
+    assert set(np.unique(to_grid(unknown, 40, nodata=-1))) == {-1, 3}
