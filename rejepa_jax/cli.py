@@ -4,6 +4,7 @@ rejepa search RUN IMAGE [-k 10] [--json]   the run's images most like this one
 rejepa import FILE OUT                     another ViT's weights (I-JEPA, MAE, timm) as a bundle
 rejepa export RUN OUT                      an encoder for use elsewhere: StableHLO, timm, a card
 rejepa compare RUN RUN [--out FILE]        runs evaluated alike, side by side on one page
+rejepa duplicates PATH                     images that are, or look, the same in two splits
 rejepa verify PATH                         re-read every byte of a run or of one artefact
 rejepa inspect PATH                        what a config, an artefact or a run is
 rejepa doctor                              what this machine offers
@@ -11,6 +12,7 @@ rejepa doctor                              what this machine offers
 
 import argparse
 import dataclasses
+import json
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +21,8 @@ from absl import flags, logging
 
 from rejepa_jax import artifacts, inspection
 from rejepa_jax.console import say, set_up_logging, table
+from rejepa_jax.data import near_duplicates
+from rejepa_jax.data.pipeline import open_records
 from rejepa_jax.main import parse_flags
 from rejepa_jax.report.compare import write_comparison
 from rejepa_jax.resolve import resolve
@@ -26,6 +30,8 @@ from rejepa_jax.retrieval import search as searching
 from rejepa_jax.retrieval.pooling import POOLS
 from rejepa_jax.retrieval.weights.exporting import export_weights
 from rejepa_jax.retrieval.weights.importing import Import, import_weights
+from rejepa_jax.storage import mirror
+from rejepa_jax.storage.stores import StoreError
 from rejepa_jax.types import ConfigError, DataError
 
 
@@ -58,6 +64,22 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def duplicates(arguments: argparse.Namespace) -> int:
+    """Lists images of the records that are, or look, the same in two splits."""
+    run = arguments.path / "records"
+    records = open_records(run if (run / artifacts.MANIFEST).exists() else arguments.path)
+    known = list(records.schema.sensors)
+    sensors = [arguments.sensor] if arguments.sensor else known
+    if unknown := [name for name in sensors if name not in known]:
+        raise ConfigError(f"--sensor {unknown[0]}: the records hold {', '.join(known)}; choose one")
+    reports = [near_duplicates.find_near_duplicates(records, sensor) for sensor in sensors]
+    if arguments.json:
+        say(json.dumps([report.to_json() for report in reports], indent=1))
+    else:
+        say("\n\n".join(map(near_duplicates.to_text, reports)))
+    return 0
+
+
 def verify(arguments: argparse.Namespace) -> int:
     """Prints each artefact's state; 3 if any is damaged."""
     found = inspection.artefacts(arguments.path)
@@ -65,7 +87,7 @@ def verify(arguments: argparse.Namespace) -> int:
     for path in found:
         wrong = artifacts.verify(path)
         faults += len(wrong)
-        say(f"{path}: {'whole' if not wrong else 'DAMAGED'}")
+        say(f"{mirror.address(path)}: {'whole' if not wrong else 'DAMAGED'}")
         for fault in wrong:
             say(f"  {fault}")
     return 3 if faults else 0
@@ -98,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     searching = verb("search", search)
-    searching.add_argument("run", type=pathlib.Path, help="run directory")
+    searching.add_argument("run", help="run directory, or its URL in a bucket")
     searching.add_argument(
         "image", type=pathlib.Path, help="image file or BigEarthNet patch folder"
     )
@@ -106,25 +128,25 @@ def parser() -> argparse.ArgumentParser:
     searching.add_argument("--json", action="store_true", help="print JSON instead of a table")
     _add_import(verb("import", bring_in))
     exporting = verb("export", hand_out)
-    exporting.add_argument("source", type=pathlib.Path, help="run directory, or a bundle")
+    exporting.add_argument("source", help="run directory or its URL, or a bundle")
     exporting.add_argument("out", type=pathlib.Path, help="directory to make")
     exporting.add_argument("--encoder", help="of the run; default: the one that fills its index")
     comparing = verb("compare", compare)
-    comparing.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN", help="directories")
+    comparing.add_argument("runs", nargs="+", metavar="RUN", help="directories or URLs")
     comparing.add_argument(
         "--out",
         type=pathlib.Path,
         default=pathlib.Path("compare.html"),
         help="page to write (default compare.html)",
     )
-    comparing.add_argument(
-        "--records", type=pathlib.Path, help="where the records are, if no run holds them"
-    )
-    verb("verify", verify).add_argument("path", type=pathlib.Path, help="run or artefact directory")
+    comparing.add_argument("--records", help="where the records are, if no run holds them")
+    twins = verb("duplicates", duplicates)
+    twins.add_argument("path", help="run, or records: directory or URL")
+    twins.add_argument("--sensor", help="compare by this one (default: each of the records')")
+    twins.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    verb("verify", verify).add_argument("path", help="run or artefact: directory or URL")
     inspecting = verb("inspect", inspect)
-    inspecting.add_argument(
-        "path", type=pathlib.Path, help="config file, run or artefact directory"
-    )
+    inspecting.add_argument("path", help="config file; run or artefact: directory or URL")
     inspecting.add_argument(
         "settings", nargs="*", metavar="--config.key=value", help="changes to a config's settings"
     )
@@ -156,8 +178,17 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
+def _open_places(arguments: argparse.Namespace) -> None:
+    """Makes paths of the arguments that may be URLs."""
+    for name in ("run", "source", "path", "records"):
+        if where := getattr(arguments, name, None):
+            setattr(arguments, name, mirror.open_any(where))
+    if hasattr(arguments, "runs"):
+        arguments.runs = [mirror.open_run(where) for where in arguments.runs]
+
+
 def main(argv: Sequence[str]) -> int:
-    """Runs one verb; returns the exit code: 0 done, 2 usage, 3 data."""
+    """Runs one verb; returns the exit code: 0 done, 2 usage, 3 data, 75 a store is silent."""
     flags.FLAGS.mark_as_parsed()  # absl's logging waits for it
     set_up_logging()
     arguments, settings = parser().parse_known_args(argv)
@@ -166,10 +197,14 @@ def main(argv: Sequence[str]) -> int:
         parser().error(f"unknown arguments: {' '.join(unknown or settings)}")
     arguments.settings = settings
     try:
+        _open_places(arguments)
         return arguments.act(arguments)
     except ConfigError as error:
         logging.error("%s", error)
         return 2
+    except StoreError as error:
+        logging.error("%s", error)
+        return 75
     except (DataError, FileNotFoundError) as error:
         logging.error("%s", error)
         return 3

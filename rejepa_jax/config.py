@@ -20,16 +20,25 @@ from rejepa_jax.types import ConfigError
 class Data:
     """Where the images come from and what the model sees of them."""
 
-    layout: str = "bigearthnet"  # bigearthnet | image_folder | synthetic
+    layout: str = "bigearthnet"  # how the archive lies on disk: data/archives/layouts.py has all
     archive: str = ""  # directory, .tar or .zip; the synthetic layout writes its own
-    selection: str = "clean"  # bigearthnet: clean | all | ben14k
-    split_file: str = ""  # image_folder: CSV of name,label,split
-    record_size: int = 0  # image_folder: bring images of mixed sizes to this, 0 = refuse them
+    selection: str = ""  # which part of it; "" = the layout's own default
+    split_file: str = ""  # split lists or table, where the layout takes one
+    split_by: str = "archive"  # archive (its own splits) | location | block
+    split_shares: tuple[float, float, float] = (0.6, 0.2, 0.2)  # else: of train, validation, test
+    block_km: float = 10.0  # split_by = block: side of a block of ground
+    block_gap_km: float = 0.0  # and no image so near to a block of a later split
+    file_bands: tuple[str, ...] = ()  # order of the bands in files that do not name them
+    file_sensors: tuple[str, ...] = ()  # bigearthnet: read only these; () = what the archive has
+    features: tuple[str, ...] = ()  # tfds: names of its image and label features; () = by kind
+    record_size: int = 0  # bring images of mixed sizes to this, 0 = refuse them
     records: str = ""  # use or make the records here instead of in the run directory
+    check: str = "every"  # verify a record's checksum at every | the first reading in a run
     sensor: str = "s2"
     bands: tuple[str, ...] = ()  # () = every band of the sensor, in the records' order
     image_size: int = 224  # pixels a side after resampling on the device
-    statistics: str = "records"  # standardise by: records (training split) | published | image
+    statistics: str = "records"  # of the training split | image, its own | a published table's name
+    normalise: str = "standardise"  # standardise | clip (mean +- 2 std to 0..1) | min_max
     train_split: str = "train"
     resident: bool = False  # hold the training split on every device: for small archives
     seed: int = 0  # order of the images
@@ -43,6 +52,20 @@ class Synthetic:
     train: int = 1024
     validation: int = 256
     test: int = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenes:
+    """How your own scenes are cut into patches (layout scenes)."""
+
+    patch: int = 120  # pixels a side
+    stride: int = 0  # pixels from patch to patch; 0 = patch: side by side
+    min_valid: float = 0.9  # share of pixels that must be known in every band
+    mask: str = (
+        ""  # cloud mask beside each scene: a STAC asset's name, or a suffix such as _SCL.tif
+    )
+    labels: str = "none"  # none | folder: the class of a scene is the folder that it lies in
+    mask_values: tuple[int, ...] = (0, 1, 3, 8, 9, 10)  # unusable; these are of Sentinel-2's SCL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +229,7 @@ class Eval:
     k: int = 10
     query_split: str = "validation"
     gallery_split: str = "test"
+    shared_places: bool = False  # let the same ground be in both of them, at other dates
     batch_size: int = 128
 
 
@@ -230,6 +254,7 @@ class Config:
     method: str = "rejepa"
     seed: int = 0  # parameters, masks and augmentation
     data: Data = Data()
+    scenes: Scenes = Scenes()
     synthetic: Synthetic = Synthetic()
     prepare: Prepare = Prepare()
     augment: Augment = Augment()

@@ -28,6 +28,10 @@ class Progress:
         self._shown = self._start
         self._is_terminal = sys.stderr.isatty()
 
+    def advance(self, count: int) -> None:
+        """Adds to what is done."""
+        self.update(self.done + count)
+
     def update(self, done: int, note: str = "") -> None:
         """Sets how much is done; shows it every second, or every ten without a terminal."""
         self.done = done
@@ -72,7 +76,7 @@ def table(rows: list[list[str]]) -> str:
     padded = []
     for column in columns:
         width = max(map(len, column))
-        is_text = any(cell and not cell[0].isdigit() for cell in column[1:])
+        is_text = any(cell and not cell.lstrip("-")[:1].isdigit() for cell in column[1:])
         padded.append([cell.ljust(width) if is_text else cell.rjust(width) for cell in column])
     lines = ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])

@@ -9,7 +9,8 @@ import jax
 from rejepa_jax import artifacts
 from rejepa_jax.config import Config
 from rejepa_jax.console import table
-from rejepa_jax.data import sensors
+from rejepa_jax.data import in_words, sensors
+from rejepa_jax.data.summary import SUMMARY, to_text
 from rejepa_jax.methods.build import build_method
 from rejepa_jax.methods.contract import Method
 from rejepa_jax.methods.masking import mask_sizes
@@ -18,6 +19,7 @@ from rejepa_jax.models.flops import encoder_flops
 from rejepa_jax.models.predictor import Predictor
 from rejepa_jax.models.vit import Encoder
 from rejepa_jax.retrieval.pooling import POOLS
+from rejepa_jax.storage import fetching, mirror
 from rejepa_jax.types import ConfigError
 
 
@@ -35,12 +37,25 @@ def artefacts(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def describe(path: pathlib.Path) -> str:
-    """Describes an artefact, or every artefact of a run."""
-    return "\n\n".join(_describe_artefact(place) for place in artefacts(path))
+    """Describes an artefact, every artefact of a run, a shard of records, or an archive.
+
+    Raises:
+        DataError: it is none of these, or damaged.
+    """
+    if in_words.is_shard(path):
+        return in_words.describe_shard(path)
+    try:
+        found = artefacts(path)
+    except FileNotFoundError:
+        return in_words.guess_layout(path)
+    return "\n\n".join(map(_describe_artefact, found))
 
 
 def describe_config(config: Config) -> str:
-    """Describes the model: tokens and shapes, parameters and FLOPs by part; needs no data."""
+    """Describes the archive, if it is there, and the model.
+
+    That is tokens and shapes, parameters and FLOPs by part, which need no data.
+    """
     known = sensors.SENSORS.get(config.data.sensor)
     names = config.data.bands or (known.band_names if known else ())
     if not names:
@@ -61,7 +76,8 @@ def describe_config(config: Config) -> str:
         f"embedding [b {_width(encoder, config.eval.pool)}], pooling {config.eval.pool}",
     ]
     counts = table(_parameter_table(params, average, encoder))
-    return "\n\n".join(["\n".join(lines), counts, table(_flops_table(method, encoder))])
+    archive = filter(None, [in_words.describe_archive(config)])
+    return "\n\n".join([*archive, "\n".join(lines), counts, table(_flops_table(method, encoder))])
 
 
 def _layers(params: dict[str, Any]) -> str:
@@ -129,12 +145,16 @@ def _flops_table(method: Method, encoder: Encoder) -> list[list[str]]:
 
 
 def _describe_artefact(path: pathlib.Path) -> str:
-    manifest = artifacts.load(path)
+    manifest = artifacts.load(path, is_fetched=False)
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     lines = [
-        f"{path}: {manifest['stage']}, {len(manifest['files'])} files, {size / 1e6:.1f} MB, made "
+        f"{mirror.address(path)}: {manifest['stage']}, {len(manifest['files'])} files, "
+        f"{size / 1e6:.1f} MB, made "
         f"{manifest['created']}, fingerprint {manifest['fingerprint'][:12]}"
     ]
+    fetching.complete(path, {n: e for n, e in manifest["files"].items() if n == SUMMARY})
+    if (path / SUMMARY).exists():
+        return "\n\n".join([*lines, to_text(artifacts.read_json(path / SUMMARY))])
     return "\n".join(lines + _tree(manifest["info"], "  "))
 
 

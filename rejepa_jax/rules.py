@@ -17,9 +17,10 @@ ENCODERS = {  # what of each method can embed an image, its default first
 }
 CHOICES = {
     "method": tuple(ENCODERS),
-    "data.layout": ("bigearthnet", "image_folder", "synthetic"),
-    "data.selection": ("clean", "all", "ben14k"),
-    "data.statistics": ("records", "published", "image"),
+    "data.split_by": ("archive", "location", "block"),
+    "data.check": ("every", "first"),
+    "scenes.labels": ("none", "folder"),
+    "data.normalise": ("standardise", "clip", "min_max"),
     "model.size": tuple(SIZES),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.positions": ("fixed", "learned"),
@@ -45,7 +46,7 @@ FEATURES = ("context", "prediction", "context_tokens")  # that VICReg can act on
 POSITIVE = (
     *("prepare.shard_records", "train.steps", "train.batch_size", "train.log_every"),
     *("train.save_every", "eval.k", "eval.batch_size", "model.patch_size"),
-    *("mask.num_target_groups", "mae.decoder_depth"),
+    *("mask.num_target_groups", "mae.decoder_depth", "scenes.patch"),
 )
 SIZED = ("embed_dim", "depth", "num_heads", "predictor_dim", "predictor_depth", "predictor_heads")
 SHARES = ("augment.crop_scale", "mask.target_scale", "mask.context_scale")  # 0 < low <= high <= 1
@@ -84,6 +85,7 @@ def check_rules(config: Config) -> None:
     for path in RANGES:
         low, high = _look_up(config, path)
         _require(0 < low <= high, f"config.{path} = {(low, high)}: 0 < low <= high")
+    _check_data(config)
     _check_model(config)
     if config.method == "mae":
         _check_mae(config)
@@ -178,6 +180,32 @@ def _check_vicreg(config: Config) -> None:
     _require(
         config.train.batch_size > 1,
         "config.train.batch_size = 1: the variance terms need at least 2",
+    )
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
+    _require(
+        data.normalise != "min_max" or data.statistics == "records",
+        f"config.data.normalise = min_max with config.data.statistics = {data.statistics!r}: only "
+        "the records' own minimum and maximum are known; set it to records",
+    )
+    _require(
+        min(data.split_shares) >= 0 and abs(sum(data.split_shares) - 1) < 1e-6,
+        f"config.data.split_shares = {data.split_shares}: shares of train, validation and test, "
+        "none below 0, that make 1 together",
+    )
+    _require(data.block_km > 0, f"config.data.block_km = {data.block_km}: must be above 0")
+    gap = data.block_gap_km
+    _require(
+        0 <= gap <= data.block_km,
+        f"config.data.block_gap_km = {gap}: 0 to config.data.block_km = {data.block_km}",
+    )
+    scenes = config.scenes
+    _require(scenes.stride >= 0, f"config.scenes.stride = {scenes.stride}: 0 (= patch) or more")
+    _require(
+        0 <= scenes.min_valid <= 1,
+        f"config.scenes.min_valid = {scenes.min_valid}: a share between 0 and 1",
     )
 
 

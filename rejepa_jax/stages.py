@@ -21,42 +21,59 @@ from absl import logging
 from rejepa_jax import artifacts
 from rejepa_jax.config import Config
 from rejepa_jax.data import pipeline
-from rejepa_jax.data.archives import bigearthnet, image_folder, synthetic
-from rejepa_jax.data.archives.files import Archive, identity
+from rejepa_jax.data.archives import synthetic
+from rejepa_jax.data.archives.files import identity
+from rejepa_jax.data.archives.layouts import WRITTEN, as_written, check_layout, open_archive
 from rejepa_jax.data.prepare import count_workers
 from rejepa_jax.data.prepare import prepare as write_records
+from rejepa_jax.data.splits import refuse_leaks
 from rejepa_jax.report import page
 from rejepa_jax.retrieval import embeddings, index
 from rejepa_jax.retrieval.embed import embed_rows, write_embeddings
 from rejepa_jax.retrieval.encoder import Embedder, load_bundle
 from rejepa_jax.retrieval.evaluate import ROWS
 from rejepa_jax.retrieval.evaluate import evaluate as write_evaluation
+from rejepa_jax.storage import mirror
 from rejepa_jax.training import export as exporting
 from rejepa_jax.training import loop
 
 Path = pathlib.Path
+READING = (  # settings of what is read from an archive, and into which splits
+    *("layout", "selection", "record_size", "file_bands", "file_sensors", "features"),
+    *("split_by", "split_shares", "block_km", "block_gap_km"),
+)
+SHARDS = "*.tfrecord-?????-of-?????"  # what of records in a bucket is only read there, by ranges
+SENSOR_MATTERS = ("eurosat", "scenes", "tfds")  # layouts that read what `data.sensor` says
 
 
 def records_directory(config: Config, run: Path) -> Path:
     """Where the records are: in the run, or where the config says, to be shared between runs."""
-    return Path(config.data.records) if config.data.records else run / "records"
+    if not config.data.records:
+        return run / "records"
+    return mirror.open_artefact(config.data.records, left=SHARDS)
 
 
 def prepare(config: Config, run: Path) -> None:
     """Makes the synthetic archive if asked for, and the records of any archive."""
     directory, data = records_directory(config, run), config.data
-    source = make_synthetic(config, run) if data.layout == "synthetic" else _archive_inputs(config)
+    is_written = data.layout == WRITTEN
+    reading = as_written(config, str(run / "archive")) if is_written else config
+    source = make_synthetic(config, run) if is_written else _archive_inputs(config)
     if not source and (directory / artifacts.MANIFEST).exists():
         logging.warning("archive %s is gone; its complete records are used", data.archive)
-        source = artifacts.load(directory)["inputs"]
-    keys = ("layout", "selection", "record_size")
-    settings = {name: getattr(data, name) for name in keys}
+        source = artifacts.load(directory, is_fetched=False)["inputs"]
+    check_layout(config)
+    settings: dict[str, Any] = {name: getattr(data, name) for name in READING}
     settings["shard_records"] = config.prepare.shard_records
+    if data.layout in SENSOR_MATTERS:
+        settings["sensor"] = data.sensor
+    if data.layout == "scenes":
+        settings["scenes"] = dataclasses.asdict(config.scenes)
     artifacts.run_stage(
         directory,
         settings,
         source,
-        lambda partial: write_records(open_archive(config, run), partial, config.prepare),
+        lambda partial: write_records(open_archive(reading), partial, config.prepare),
     )
 
 
@@ -81,28 +98,30 @@ def _archive_inputs(config: Config) -> dict[str, Any]:
         return {}
     inputs: dict[str, Any] = {"archive": identity(Path(data.archive))}
     if data.split_file:
-        inputs["split_file"] = artifacts.sha256_file(Path(data.split_file))
+        inputs["split_file"] = {p.name: artifacts.sha256_file(p) for p in _lists(data.split_file)}
     return inputs
 
 
-def open_archive(config: Config, run: Path) -> Archive:
-    """Lists the archive in the layout that the config names."""
-    data = config.data
-    layouts: dict[str, Callable[[], Archive]] = {
-        "bigearthnet": lambda: bigearthnet.open_archive(data.archive, data.selection),
-        "image_folder": lambda: image_folder.open_archive(
-            data.archive, data.split_file, data.record_size
-        ),
-        "synthetic": lambda: bigearthnet.open_archive(run / "archive", data.selection),
-    }
-    return layouts[data.layout]()
+def _lists(split_file: str) -> list[Path]:
+    """The split file, or its folder's; those that lie beside it, as the other splits' lists do."""
+    path = Path(split_file)
+    folder = path if path.is_dir() else path.parent
+    beside = [file for file in sorted(folder.iterdir()) if file.suffix in (".csv", ".txt", ".bz2")]
+    return beside if path.is_dir() or path in beside else [path]
+
+
+def fingerprints(run: Path, *names: str) -> dict[str, Any]:
+    """Returns the fingerprints of complete artefacts; in a mirror none is fetched for that."""
+    return {name: artifacts.load(run / name, is_fetched=False)["fingerprint"] for name in names}
 
 
 def train(config: Config, run: Path) -> None:
     """Trains from the records; goes on from the last checkpoint after an interruption."""
-    records = pipeline.open_records(records_directory(config, run))
+    records = pipeline.open_records(records_directory(config, run), config.data.check)
     for split in (config.data.train_split, config.eval.query_split, config.eval.gallery_split):
         records.rows(split)  # a wrong name is refused now, not after a night of training
+    asked, leaks = config.eval, records.manifest["info"]["listing"].get("leaks", [])
+    refuse_leaks(leaks, asked.query_split, asked.gallery_split, asked.shared_places)
     settings = artifacts.plain(loop.describe(config))
     inputs = {"records": records.manifest["fingerprint"]}
     if config.model.weights:
@@ -118,7 +137,7 @@ def train(config: Config, run: Path) -> None:
 def export(config: Config, run: Path) -> None:
     """Writes the encoder bundles, then the embeddings of every record by the chosen one."""
     records = pipeline.open_records(records_directory(config, run))
-    checkpoints = artifacts.load(run / "checkpoints")
+    checkpoints = artifacts.load(run / "checkpoints", is_fetched=False)
     trained_with = artifacts.plain(loop.describe(config))
     artifacts.refuse_changes(run / "checkpoints", checkpoints["settings"], trained_with)
     encoders = artifacts.run_stage(
@@ -148,20 +167,20 @@ def build_index(config: Config, run: Path) -> None:
         info = index.build(table.vectors, partial, config.index.kind, table.fingerprint)
         return artifacts.Built(info)
 
-    inputs = {"embeddings": artifacts.load(run / "embeddings")["fingerprint"]}
+    inputs = fingerprints(run, "embeddings")
     artifacts.run_stage(run / "index", {"kind": config.index.kind}, inputs, build)
 
 
 def evaluate(config: Config, run: Path) -> None:
     """Scores every encoder beside the free descriptors."""
     records = pipeline.open_records(records_directory(config, run))
-    manifests = {name: artifacts.load(run / name) for name in ("encoders", "embeddings")}
+    inputs = fingerprints(run, "encoders", "embeddings")
     keys = ("encoder", "k", "query_split", "gallery_split")
 
     def build(partial: Path) -> artifacts.Built:
         table = embeddings.read(run / "embeddings", columns=("id",))
         encoders: dict[str, Callable[[Any], Any]] = {}
-        for name in manifests["encoders"]["info"]["encoders"]:
+        for name in artifacts.load(run / "encoders")["info"]["encoders"]:
             embedder = Embedder(load_bundle(run / "encoders" / name))
             if embedder.bundle.fingerprint == table.fingerprint:
                 encoders[name] = table.vectors.__getitem__  # all rows are embedded already
@@ -171,7 +190,6 @@ def evaluate(config: Config, run: Path) -> None:
                 )
         return write_evaluation(encoders, config.data.sensor, records, config.eval, partial)
 
-    inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items()}
     inputs["rows"] = ROWS  # a table of an earlier version is made again
     artifacts.run_stage(
         run / "evaluation",
@@ -185,7 +203,7 @@ def report(config: Config, run: Path) -> None:
     """Writes the page about the run."""
     records = pipeline.open_records(records_directory(config, run))
     shown = ("checkpoints", "embeddings", "index", "evaluation")
-    inputs = {name: artifacts.load(run / name)["fingerprint"] for name in shown}
+    inputs = fingerprints(run, *shown)
     artifacts.run_stage(
         run / "report",
         dataclasses.asdict(config.report),

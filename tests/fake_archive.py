@@ -3,6 +3,11 @@
 In a module of its own, because processes that write shards import `read` by its name.
 """
 
+import dataclasses
+import os
+import signal
+import time
+
 import numpy as np
 
 from rejepa_jax import artifacts
@@ -49,6 +54,16 @@ def read(files, item, schema):
     return Example(item.id, images, item.labels, source=item.id)
 
 
+def read_or_die(files, item, schema):
+    """Reads at leisure; kills its own process at the place that the file `deadly` names."""
+    (files.path / f"pid-{os.getpid()}").touch()
+    deadly = files.path / "deadly"
+    if deadly.exists() and deadly.read_text() == item.id:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.01)
+    return read(files, item, schema)
+
+
 def write_archive(root, counts=None, size=12):
     """Writes raw files under `root` and returns the archive; place numbers run over all splits."""
     schema, items = toy_schema(size), []
@@ -69,3 +84,12 @@ def prepared(root, counts=None, size=12):
     settings = Prepare(workers=1, shard_records=4)
     artifacts.run_stage(root / "records", {}, {}, lambda path: prepare(archive, path, settings))
     return open_records(root / "records")
+
+
+def prepare_slowly(root, counts, workers=2):
+    """Prepares in `root` what `write_archive` wrote there, over whatever is there already."""
+    archive = dataclasses.replace(write_archive(root / "archive", counts), read=read_or_die)
+    settings = Prepare(workers=workers, shard_records=4)
+    return artifacts.run_stage(
+        root / "records", {}, {}, lambda path: prepare(archive, path, settings)
+    )

@@ -51,6 +51,16 @@ def test_search_prints_a_table(run, capsys):
     assert len(lines) == 4
 
 
+def test_duplicates_of_a_run_and_of_its_records(run, capsys, caplog):
+    assert cli.main(["duplicates", str(run), "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert (report["sensor"], report["images"]) == ("rgb", 30)
+    assert not any(pair["is_exact"] for pair in report["pairs"])  # each picture has its own noise
+    assert cli.main(["duplicates", str(run / "records"), "--sensor", "rgb"]) == 0
+    assert capsys.readouterr().out.startswith("30 images of rgb: ")
+    refuse(caplog, 2, "--sensor s2: the records hold rgb", "duplicates", run, "--sensor", "s2")
+
+
 def refuse(caplog, code, match, *argv):
     assert cli.main([str(argument) for argument in argv]) == code
     assert match in caplog.text

@@ -9,7 +9,9 @@ import rejepa_jax
 
 PACKAGE = pathlib.Path(rejepa_jax.__file__).parent
 LAYERS = (
-    {"types", "config", "presets", "rules", "resolve", "artifacts", "console"},
+    {"types", "config", "presets", "rules", "resolve", "console"},
+    {"storage"},
+    {"artifacts"},
     {"data", "models"},
     {"methods"},
     {"retrieval"},

@@ -11,7 +11,7 @@ from rejepa_jax.models.arrays import count_parameters
 from rejepa_jax.report import attention, gallery, page
 from rejepa_jax.retrieval.baselines import FREE
 from rejepa_jax.retrieval.encoder import Bundle, load_bundle
-from rejepa_jax.retrieval.evaluate import RANKING, TABLE, encoder_row
+from rejepa_jax.retrieval.evaluate import RANKING, TABLE, UNLABELLED, encoder_row
 from rejepa_jax.training.export import UNTRAINED
 from rejepa_jax.types import ConfigError, DataError
 
@@ -118,6 +118,8 @@ def open_sides(runs: Sequence[pathlib.Path]) -> list[Side]:
         names = [f"{path.parent.name}/{path.name}" for path in paths]
     sides = [_open_side(name, path) for name, path in zip(names, paths, strict=True)]
     first = sides[0]
+    if not first.table["rows"]:
+        raise ConfigError(f"run {first.path}: {UNLABELLED} Compare runs over labelled records")
     for side in sides[1:]:
         for key, value in side.protocol.items():
             if value != first.protocol[key]:

@@ -14,7 +14,8 @@ from rejepa_jax.data.pipeline import RecordSet
 from rejepa_jax.report import attention, curves, gallery
 from rejepa_jax.retrieval.baselines import FREE
 from rejepa_jax.retrieval.encoder import load_bundle
-from rejepa_jax.retrieval.evaluate import RANKING, TABLE, encoder_row
+from rejepa_jax.retrieval.evaluate import RANKING, TABLE, UNLABELLED, encoder_row
+from rejepa_jax.storage import mirror
 from rejepa_jax.training.export import UNTRAINED
 from rejepa_jax.training.monitor import LOG
 from rejepa_jax.types import DataError
@@ -46,7 +47,11 @@ def write_report(
     path = run / "evaluation" / TABLE
     table = artifacts.read_json(path)
     searched, untrained = encoder_row(table["encoder"]), encoder_row(UNTRAINED)
-    verdicts = [judge(table, FREE, path), judge(table, [untrained], path)]
+    verdicts = (
+        [judge(table, FREE, path), judge(table, [untrained], path)]
+        if table["rows"]
+        else [UNLABELLED]
+    )
     bundles = {
         encoder_row(n): load_bundle(run / "encoders" / n) for n in (table["encoder"], UNTRAINED)
     }
@@ -55,7 +60,7 @@ def write_report(
     queries = ranking.queries[gallery.spread(len(ranking.queries), settings.queries)]
     html = render(
         "template.html",
-        run=run.resolve().name,
+        run=mirror.address(run.resolve()).rstrip("/").rpartition("/")[2],
         stages=stages,
         table=table,
         metrics=metrics(table),
@@ -88,7 +93,8 @@ def check_sources(run: pathlib.Path, stages: dict[str, dict[str, Any]]) -> None:
 
 def metrics(table: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """Returns title and meaning of each metric of a table."""
-    names = [name for name, cell in table["rows"][0].items() if isinstance(cell, dict)]
+    first = table["rows"][0] if table["rows"] else {}
+    names = [name for name, cell in first.items() if isinstance(cell, dict)]
     return {name: METRICS.get(name, (name, "")) for name in names}
 
 

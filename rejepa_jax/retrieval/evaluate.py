@@ -28,6 +28,7 @@ TABLE = "table.json"
 RANKING = "ranking.npz"
 Rows = Int[np.ndarray, " r"]  # of the records
 SEED = 0  # of the random ranking
+UNLABELLED = "The records have no labels: nothing says which hits are right, so there is no score."
 ROWS = "2"  # version of what stands in the table
 
 
@@ -61,23 +62,31 @@ def evaluate(
 ) -> artifacts.Built:
     """Writes the table of all descriptors, and the ranking of the chosen encoder for the report.
 
-    `encoders` gives, by name, what embeds rows of the records.
+    `encoders` gives, by name, what embeds rows of the records. Without a label there is nothing to
+    score: the table has no rows, and only the ranking is made.
     """
     queries, gallery = records.rows(settings.query_split), records.rows(settings.gallery_split)
     k = min(settings.k, len(gallery))
     if k < settings.k:
         logging.warning("the gallery has only %d images: metrics are at %d", k, k)
     rows = np.concatenate([queries, gallery])
-    free = baselines.free_descriptors(records, settings.gallery_split, sensor, settings.batch_size)
-    described, labels = _describe(records, rows, sensor, settings.batch_size, free)
+    classes = records.schema.classes
+    described, labels = {}, np.zeros((len(rows), 0), bool)
+    if classes:
+        batch_size = settings.batch_size
+        free = baselines.free_descriptors(records, settings.gallery_split, sensor, batch_size)
+        described, labels = _describe(records, rows, sensor, batch_size, free)
+    else:
+        logging.warning("the records have no labels: there is no score, only what is found")
+        encoders = {settings.encoder: encoders[settings.encoder]}
     protocol = Protocol(queries, gallery, labels[: len(queries)], labels[len(queries) :], k)
 
-    lines = _reference_lines(protocol)
+    lines = _reference_lines(protocol) if classes else []
     for name, vectors in described.items():
         lines += _descriptor_lines(name, vectors, protocol)
     for name, embed in encoders.items():
         vectors = embed(rows)
-        lines += _descriptor_lines(encoder_row(name), vectors, protocol)
+        lines += _descriptor_lines(encoder_row(name), vectors, protocol) if classes else []
         if name == settings.encoder:
             _write_ranking(directory, protocol, vectors)
     content = {
@@ -160,6 +169,9 @@ def _write_ranking(
 
 def format_table(content: dict[str, Any]) -> str:
     """Lays the table out as text: each metric with its 95 % bootstrap interval over queries."""
+    if not content["rows"]:
+        queries, gallery = (content[name]["images"] for name in ("queries", "gallery"))
+        return f"{UNLABELLED}\n{queries} images query {gallery}, k = {content['k']}: see the report"
     k = content["k"]
     titles = {
         "f1_micro_sets": f"f1_micro_sets@{k}",

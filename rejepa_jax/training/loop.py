@@ -142,7 +142,7 @@ def describe(config: Config) -> dict[str, Any]:
     How often something is logged or saved is not among them, and may change between resumptions.
     """
     groups = ("augment", "model", "mask", "target", "loss", "vicreg", "mae", "ema", "optim")
-    data = ("sensor", "bands", "image_size", "statistics", "train_split", "seed")
+    data = ("sensor", "bands", "image_size", "statistics", "normalise", "train_split", "seed")
     return {
         "method": config.method,
         "seed": config.seed,

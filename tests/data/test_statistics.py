@@ -9,11 +9,13 @@ def test_sums_of_one_image_by_hand():
     image = np.array([[[0, 3], [4, 5]]], np.uint16)  # two pixels, two bands, one value missing
     sums = band_sums(image, 0.0)
     assert sums.to_json() == {
+        "pixels": [2, 2],
         "count": [1, 2],
         "total": [4, 8],
         "square": [16, 34],
         "low": [4, 3],
         "high": [4, 5],
+        "constant": [0, 0],
     }
     assert sums.statistics() == {"mean": [4, 4], "std": [0, 1], "min": [4, 3], "max": [4, 5]}
 
