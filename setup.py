@@ -14,7 +14,7 @@ VERSION = re.search(
 ).group(1)
 
 TEST = [
-    "beartype>=0.23",
+    "beartype>=0.22.9",
     "hypothesis>=6.170",
     "jaxtyping>=0.3.11",
     "pytest>=9.2",
@@ -48,9 +48,9 @@ setup(
         "numpy>=2.4",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
-        "pillow>=13.0",
-        "protobuf>=7.36",
-        "pyarrow>=26.0",
+        "pillow>=12.3",
+        "protobuf>=6.33",
+        "pyarrow>=25.0",
         "rasterio>=1.4.4",
         "safetensors>=0.8",
         "scann>=1.4.2; sys_platform == 'linux'",
@@ -66,6 +66,7 @@ setup(
             "torch>=2.13",
             "torchvision>=0.28",
         ],
+        "beam": ["apache-beam>=2.77"],  # docs/how-to-beam.md: in an environment of its own
         "gs": ["gcsfs>=2026.9"],  # run directories and records on Google Cloud Storage
         "s3": ["s3fs>=2026.9"],  # and in S3's way
         "service": [*TEST, "moto[server]>=5.2", "s3fs>=2026.9"],

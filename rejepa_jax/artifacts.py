@@ -223,7 +223,7 @@ def verify(directory: pathlib.Path) -> list[str]:
     """
     try:
         manifest = load(directory, is_fetched=False)
-    except (DataError, FileNotFoundError, json.JSONDecodeError) as error:
+    except (DataError, FileNotFoundError) as error:
         return [str(error)]
     faults = []
     for name, entry in manifest["files"].items():
@@ -271,8 +271,13 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """Reads a JSON file."""
-    return json.loads(path.read_text())
+    """Reads a JSON file; raises a DataError if it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: got {error}, expected JSON; remove {path.parent} and run again"
+        ) from error
 
 
 def plain(content: Any) -> Any:

@@ -6,7 +6,7 @@ rejepa export RUN OUT                      an encoder for use elsewhere: StableH
 rejepa compare RUN RUN [--out FILE]        runs evaluated alike, side by side on one page
 rejepa duplicates PATH                     images that are, or look, the same in two splits
 rejepa verify PATH                         re-read every byte of a run or of one artefact
-rejepa inspect PATH                        what a config, an artefact or a run is
+rejepa inspect PATH                        what a config, a run, records, a shard or an archive is
 rejepa doctor                              what this machine offers
 """
 
@@ -94,8 +94,8 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def inspect(arguments: argparse.Namespace) -> int:
-    """Prints what a config would build, or what an artefact holds."""
-    if pathlib.Path(str(arguments.path).partition(":")[0]).is_file():
+    """Prints what a config would build, or what a run, records, a shard or an archive holds."""
+    if pathlib.Path(str(arguments.path).partition(":")[0]).suffix in (".py", ".json"):
         parse_flags(["rejepa", f"--config={arguments.path}", *arguments.settings])
         say(inspection.describe_config(resolve(flags.FLAGS.config)))
     else:
@@ -146,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     twins.add_argument("--json", action="store_true", help="print JSON instead of tables")
     verb("verify", verify).add_argument("path", help="run or artefact: directory or URL")
     inspecting = verb("inspect", inspect)
-    inspecting.add_argument("path", help="config file; run or artefact: directory or URL")
+    inspecting.add_argument("path", help="config file, run, artefact, shard or archive")
     inspecting.add_argument(
         "settings", nargs="*", metavar="--config.key=value", help="changes to a config's settings"
     )

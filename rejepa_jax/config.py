@@ -75,6 +75,7 @@ class Prepare:
     workers: int = 0  # processes; 0 = one a core
     shard_records: int = 1024  # records in a shard; the shards do not depend on the workers
     max_bad_fraction: float = 0.01  # of the items may be unusable before the stage stops
+    beam: str = ""  # options of an Apache Beam pipeline, docs/how-to-beam.md; "" = processes here
 
 
 @dataclasses.dataclass(frozen=True)

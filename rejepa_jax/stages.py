@@ -13,6 +13,7 @@ Each stage reads what it needs from the artefacts before it, so any of them can 
 import dataclasses
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from rejepa_jax.data import pipeline
 from rejepa_jax.data.archives import synthetic
 from rejepa_jax.data.archives.files import identity
 from rejepa_jax.data.archives.layouts import WRITTEN, as_written, check_layout, open_archive
+from rejepa_jax.data.beam import prepare_with_beam
 from rejepa_jax.data.prepare import count_workers
 from rejepa_jax.data.prepare import prepare as write_records
 from rejepa_jax.data.splits import refuse_leaks
@@ -69,11 +71,14 @@ def prepare(config: Config, run: Path) -> None:
         settings["sensor"] = data.sensor
     if data.layout == "scenes":
         settings["scenes"] = dataclasses.asdict(config.scenes)
+    write = write_records
+    if config.prepare.beam:
+        write = functools.partial(prepare_with_beam, options=shlex.split(config.prepare.beam))
     artifacts.run_stage(
         directory,
         settings,
         source,
-        lambda partial: write_records(open_archive(reading), partial, config.prepare),
+        lambda partial: write(open_archive(reading), partial, config.prepare),
     )
 
 

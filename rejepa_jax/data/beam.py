@@ -13,7 +13,7 @@ from rejepa_jax.config import Prepare
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
 from rejepa_jax.data.examples import Schema
 from rejepa_jax.data.prepare import prepare
-from rejepa_jax.data.shards import UNFINISHED, Note, Reader, ShardTask, write_shard
+from rejepa_jax.data.shard_tasks import UNFINISHED, Note, Reader, ShardTask, write_shard
 from rejepa_jax.types import ConfigError, DataError
 
 

@@ -104,6 +104,7 @@ class Schema:
                 for name, s in value["sensors"].items()
             }
             schema = cls(value["name"], sensors, tuple(value["classes"]))
+            _check_types(schema)
             again = schema.to_json() | {"version": value["version"]}
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"schema: got {error!r} in reading it; run prepare again") from error
@@ -133,8 +134,7 @@ def encode(example: Example, schema: Schema) -> bytes:
     Raises:
         DataError: If the example is not what the schema says; names the id and the sensor.
     """
-    for fault in _faults(example, schema):
-        raise DataError(f"example {example.id!r} from {example.source!r}: {fault}")
+    _check(example, schema)
     values = {name: getattr(example, name).encode() for name in TEXTS}
     values["geometry"] = example.geometry
     values["transform"] = np.asarray(example.transform, "<f8").tobytes()
@@ -154,13 +154,22 @@ def decode(record: bytes, schema: Schema) -> Example:
         DataError: If the record is damaged or was written with another schema.
     """
     features = tf_example.features(record)
-    return Example(
-        images={name: _image(features, name, sensor) for name, sensor in schema.sensors.items()},
-        labels=tuple(features["labels"].int64_list.value),
-        transform=tuple(np.frombuffer(tf_example.value(features, "transform"), "<f8").tolist()),
-        geometry=tf_example.value(features, "geometry"),
-        **{name: tf_example.value(features, name).decode() for name in TEXTS},
+    images = {name: _image(features, name, sensor) for name, sensor in schema.sensors.items()}
+    transform, geometry, *texts = (
+        tf_example.value(features, name) for name in ("transform", "geometry", *TEXTS)
     )
+    try:
+        example = Example(
+            images=images,
+            labels=tuple(features["labels"].int64_list.value),
+            transform=tuple(np.frombuffer(transform, "<f8").tolist()),
+            geometry=geometry,
+            **{name: text.decode() for name, text in zip(TEXTS, texts, strict=True)},
+        )
+    except ValueError as error:  # a part of a number, or bytes that are no text
+        raise DataError(f"record {texts[0]!r}: got {error}; run prepare again") from error
+    _check(example, schema)
+    return example
 
 
 def find_images(record: bytes, schema: Schema) -> list[int]:
@@ -183,6 +192,19 @@ def image_part(schema: Schema, name: str) -> Part:
 def shard_name(name: str, split: str, shard: int, num_shards: int) -> str:
     """Names a shard's file as tfds does."""
     return f"{name}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}"
+
+
+def _check_types(schema: Schema) -> None:
+    sensors = schema.sensors.values()
+    names = (*schema.classes, *(band for sensor in sensors for band in sensor.bands))
+    sizes = [size for sensor in sensors for size in sensor.shape]
+    if not all(isinstance(name, str) for name in names) or any(type(n) is not int for n in sizes):
+        raise TypeError("a class or band that is no text, or a size that is no whole number")
+
+
+def _check(example: Example, schema: Schema) -> None:
+    for fault in _faults(example, schema):
+        raise DataError(f"example {example.id!r} from {example.source!r}: {fault}")
 
 
 def _faults(example: Example, schema: Schema) -> Iterator[str]:

@@ -12,6 +12,7 @@ from rejepa_jax.data.archives.files import Archive, Item
 from rejepa_jax.data.archives.layouts import LAYOUTS, open_archive
 from rejepa_jax.data.prepare import SCHEMA
 from rejepa_jax.data.records import Records
+from rejepa_jax.data.shard import load_index
 from rejepa_jax.resolve import resolve
 from rejepa_jax.types import ConfigError, DataError
 
@@ -139,7 +140,7 @@ def _check_index(path: pathlib.Path, rows: list[list[int]]) -> str:
     if not (rows and index.exists()):
         return "no index beside it" if rows else "no record for an index"
     lengths = [len(record) for record in Records([(path, len(rows))])]
-    said = np.load(index, allow_pickle=False)[:, 1 : 1 + len(rows[0])]
+    said = load_index(str(path), len(rows))[:, 1 : 1 + len(rows[0])]
     if lengths != [row[0] for row in rows] or not np.array_equal(said, rows):
         raise DataError(
             f"{index}: got other lengths or parts than the records in the shard have; remove the "

@@ -21,7 +21,7 @@ from rejepa_jax.console import Progress
 from rejepa_jax.data import tfds_metadata, tfrecord
 from rejepa_jax.data.archives.files import Archive
 from rejepa_jax.data.examples import Schema
-from rejepa_jax.data.shards import NOTES, UNFINISHED, Note, ShardTask, deal_shards
+from rejepa_jax.data.shard_tasks import NOTES, UNFINISHED, Note, ShardTask, deal_shards
 from rejepa_jax.data.summary import SUMMARY, Summary, to_text
 from rejepa_jax.data.workers import WriteAll, write_in_processes
 from rejepa_jax.storage import keeping, mirror

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from rejepa_jax.data.archives.files import ArchiveFiles
-from rejepa_jax.data.shards import Note, ShardTask, write_shard
+from rejepa_jax.data.shard_tasks import Note, ShardTask, write_shard
 from rejepa_jax.types import DataError
 
 # Writes shards, in any order; calls back with the number of items done since the last call.

@@ -20,7 +20,7 @@ SCHEMA = Schema(
     ("forest", "water, inland", "città"),
 )
 LABELS = ((), (0,), (0, 2), (1,), (0, 1, 2))
-BYTES = ("id", "source", "crs", "datetime", "geometry", "transform", *SCHEMA.sensors)
+BYTES = ("id", "source", "crs", "datetime", "place", "geometry", "transform", *SCHEMA.sensors)
 
 
 def place(number):
@@ -126,5 +126,6 @@ def test_tfds_gives_the_same_examples(shards, tmp_path):
             transform=tuple(item["transform"].tolist()),
             geometry=item["geometry"],
             datetime=item["datetime"].decode(),
+            place=item["place"].decode(),
         )
         assert dataclasses.replace(got, images={}) == dataclasses.replace(expected, images={})

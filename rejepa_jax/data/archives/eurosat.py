@@ -9,6 +9,7 @@ The 13 bands are top-of-atmosphere reflectance times 10,000; B8A comes last in t
 import functools
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
 from absl import logging
@@ -100,6 +101,8 @@ def _find_images(files: ArchiveFiles, ending: str) -> dict[str, str]:
         path = pathlib.PurePosixPath(name)
         if path.suffix != ending or class_of(name) not in CLASSES:
             continue
+        if not re.fullmatch(rf"{class_of(name)}_\d+", path.stem):  # another archive's class
+            raise _bad_archive(files, name, ending)
         if found.setdefault(path.stem, name) != name:
             raise _bad_archive(files, f"both {name} and {found[path.stem]}", ending)
     if not found:
