@@ -37,7 +37,8 @@ from awscrt.checksums import crc32c
 from rejepa_jax import artifacts
 from rejepa_jax.config import Prepare
 from rejepa_jax.data import pipeline
-from rejepa_jax.data.archives import bigearthnet, rasters, synthetic
+from rejepa_jax.data.archives import rasters, synthetic
+from rejepa_jax.data.archives.bigearthnet import archive as bigearthnet
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
 from rejepa_jax.data.examples import Example, Schema, Sensor
 from rejepa_jax.data.prepare import prepare

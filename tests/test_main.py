@@ -201,6 +201,7 @@ def test_json_config_is_data_and_gives_the_same_run(tmp_path):
     assert "layuot" in done.stderr
 
 
+@pytest.mark.slow
 def test_whole_road_on_zipped_geotiffs_of_five_bands(tmp_path):
     rng = np.random.default_rng(0)
     profile = {"driver": "GTiff", "width": 20, "height": 20, "count": 5, "dtype": "uint16"}

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from rejepa_jax import artifacts
-from rejepa_jax.data.archives import bigearthnet, rasters
+from rejepa_jax.data.archives import rasters
+from rejepa_jax.data.archives.bigearthnet import archive as bigearthnet
 from rejepa_jax.retrieval import embeddings, index
 from rejepa_jax.retrieval.encoder import Bundle, Embedder, load_bundle
 from rejepa_jax.types import ConfigError, DataError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from real_pixels import pictures, sentinel
 
-from rejepa_jax.data.archives.prepared_tfds import open_archive
+from rejepa_jax.data.archives.tfds.archive import open_archive
 
 pytestmark = pytest.mark.interop
 

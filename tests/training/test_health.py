@@ -16,7 +16,8 @@ from toys import QUICK, RUN, toy_config
 from rejepa_jax import artifacts
 from rejepa_jax.config import Prepare
 from rejepa_jax.data import pipeline
-from rejepa_jax.data.archives import bigearthnet, synthetic
+from rejepa_jax.data.archives import synthetic
+from rejepa_jax.data.archives.bigearthnet import archive as bigearthnet
 from rejepa_jax.data.prepare import prepare
 from rejepa_jax.models.arrays import named_arrays
 from rejepa_jax.retrieval import metrics
@@ -229,6 +230,7 @@ def test_measuring_changes_nothing_and_goes_on_after_an_interruption(
         np.testing.assert_array_equal(array, others[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_run_that_stops_for_collapse_keeps_the_checkpoints_before(train, tmp_path, monkeypatch):
     def measure(self, state):
         del self

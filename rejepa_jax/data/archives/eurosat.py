@@ -16,7 +16,7 @@ from absl import logging
 
 from rejepa_jax.data.archives import rasters
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
-from rejepa_jax.data.archives.fmow_sentinel import check_bands, read_bands
+from rejepa_jax.data.archives.fmow.sentinel import check_bands, read_bands
 from rejepa_jax.data.archives.image_folder import to_example
 from rejepa_jax.data.archives.split_files import (
     bad_split,

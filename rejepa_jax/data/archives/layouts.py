@@ -10,16 +10,13 @@ from collections.abc import Callable
 
 from rejepa_jax.config import Config, Data
 from rejepa_jax.data import splits
-from rejepa_jax.data.archives import (
-    bigearthnet,
-    eurosat,
-    fmow_rgb,
-    fmow_sentinel,
-    image_folder,
-    own_scenes,
-    prepared_tfds,
-)
+from rejepa_jax.data.archives import eurosat, image_folder
+from rejepa_jax.data.archives.bigearthnet import archive as bigearthnet
 from rejepa_jax.data.archives.files import Archive
+from rejepa_jax.data.archives.fmow import rgb as fmow_rgb
+from rejepa_jax.data.archives.fmow import sentinel as fmow_sentinel
+from rejepa_jax.data.archives.scenes import archive as own_scenes
+from rejepa_jax.data.archives.tfds import archive as prepared_tfds
 from rejepa_jax.types import ConfigError
 
 WRITTEN = "synthetic"  # not read from a layout: written into the run first, as bigearthnet

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import rasterio
 from absl import logging
 
-from rejepa_jax.data.archives.bigearthnet import CLASSES, FLAGGED, METADATA
+from rejepa_jax.data.archives.bigearthnet.archive import CLASSES, FLAGGED, METADATA
 from rejepa_jax.data.scenes import drawing
 from rejepa_jax.data.scenes.places import PATCH_METRES, SPLITS, Place, capacity, place_of
 from rejepa_jax.types import ConfigError

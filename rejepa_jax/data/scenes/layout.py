@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import UInt8
 
-from rejepa_jax.data.archives.bigearthnet import CLASSES
+from rejepa_jax.data.archives.bigearthnet.archive import CLASSES
 from rejepa_jax.data.scenes.landscapes import LANDSCAPES, Cover
 from rejepa_jax.data.scenes.patterns import COLUMNS, ROWS, SIZE, smooth_noise, turned
 

@@ -3,9 +3,10 @@ import tarfile
 import pytest
 from ben_writer import row, v1_names, v2_folders, write_list, write_stacked, write_tables, write_v1
 
-from rejepa_jax.data.archives import bigearthnet_stacked, bigearthnet_v1
-from rejepa_jax.data.archives.bigearthnet import open_archive
-from rejepa_jax.data.archives.bigearthnet_labels import CLASSES, FROM_43, indices
+from rejepa_jax.data.archives.bigearthnet import stacked as bigearthnet_stacked
+from rejepa_jax.data.archives.bigearthnet import v1 as bigearthnet_v1
+from rejepa_jax.data.archives.bigearthnet.archive import open_archive
+from rejepa_jax.data.archives.bigearthnet.labels import CLASSES, FROM_43, indices
 from rejepa_jax.types import ConfigError, DataError
 
 

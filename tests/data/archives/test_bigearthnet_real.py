@@ -13,8 +13,8 @@ import pytest
 import rasterio
 from ben_writer import FLAGGED, METADATA, S1, S2, on_the_grid, write_list
 
-from rejepa_jax.data.archives.bigearthnet import open_archive
-from rejepa_jax.data.archives.bigearthnet_labels import CLASSES, FROM_43
+from rejepa_jax.data.archives.bigearthnet.archive import open_archive
+from rejepa_jax.data.archives.bigearthnet.labels import CLASSES, FROM_43
 from rejepa_jax.data.examples import decode, encode
 from rejepa_jax.types import DataError
 

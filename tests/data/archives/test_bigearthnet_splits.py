@@ -7,9 +7,9 @@ import zipfile
 import pytest
 from ben_writer import v1_names, write_list
 
-from rejepa_jax.data.archives.bigearthnet import open_archive
-from rejepa_jax.data.archives.bigearthnet_names import acquired, ground, is_ben14k
-from rejepa_jax.data.archives.bigearthnet_splits import PUBLISHED, Listed, read_lists
+from rejepa_jax.data.archives.bigearthnet.archive import open_archive
+from rejepa_jax.data.archives.bigearthnet.names import acquired, ground, is_ben14k
+from rejepa_jax.data.archives.bigearthnet.splits import PUBLISHED, Listed, read_lists
 from rejepa_jax.types import DataError
 
 (A2, A1), (B2, B1) = v1_names(1), v1_names(2)

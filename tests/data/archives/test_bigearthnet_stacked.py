@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ben_writer import band, on_the_grid, row, write_list, write_stacked, write_tiff
 
-from rejepa_jax.data.archives.bigearthnet import open_archive
+from rejepa_jax.data.archives.bigearthnet.archive import open_archive
 from rejepa_jax.data.examples import encode
 from rejepa_jax.types import ConfigError, DataError
 

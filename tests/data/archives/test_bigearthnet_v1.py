@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ben_writer import S1, S2, band, on_the_grid, v1_names, write_list, write_v1
 
-from rejepa_jax.data.archives.bigearthnet import open_archive
+from rejepa_jax.data.archives.bigearthnet.archive import open_archive
 from rejepa_jax.data.examples import encode
 from rejepa_jax.types import ConfigError, DataError
 

@@ -22,8 +22,8 @@ from ben_writer import (
     write_v2,
 )
 
-from rejepa_jax.data.archives.bigearthnet import open_archive
-from rejepa_jax.data.archives.bigearthnet_patches import read_patch
+from rejepa_jax.data.archives.bigearthnet.archive import open_archive
+from rejepa_jax.data.archives.bigearthnet.patches import read_patch
 from rejepa_jax.data.examples import decode, encode
 from rejepa_jax.types import ConfigError, DataError
 

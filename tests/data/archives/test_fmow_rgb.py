@@ -12,9 +12,9 @@ from real_pixels import jpeg, pictures, write
 
 from rejepa_jax.config import Data
 from rejepa_jax.data import splits
-from rejepa_jax.data.archives.fmow_boxes import square_around
-from rejepa_jax.data.archives.fmow_rgb import open_archive, read_example
-from rejepa_jax.data.archives.fmow_tables import CATEGORIES
+from rejepa_jax.data.archives.fmow.boxes import square_around
+from rejepa_jax.data.archives.fmow.rgb import open_archive, read_example
+from rejepa_jax.data.archives.fmow.tables import CATEGORIES
 from rejepa_jax.data.examples import Sensor, decode, encode
 from rejepa_jax.types import ConfigError, DataError
 

@@ -10,8 +10,8 @@ import rasterio
 from PIL import Image
 from real_pixels import BANDS, geotiff, sentinel, write
 
-from rejepa_jax.data.archives.fmow_sentinel import open_archive
-from rejepa_jax.data.archives.fmow_tables import CATEGORIES
+from rejepa_jax.data.archives.fmow.sentinel import open_archive
+from rejepa_jax.data.archives.fmow.tables import CATEGORIES
 from rejepa_jax.data.examples import Sensor, decode, encode
 from rejepa_jax.types import ConfigError, DataError
 

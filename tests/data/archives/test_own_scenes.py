@@ -15,8 +15,8 @@ from scene_writer import CORNER, noise, write, write_archive, write_bands
 from rejepa_jax import artifacts
 from rejepa_jax.config import Prepare, Scenes
 from rejepa_jax.data.archives.footprints import centre, footprint, rings
-from rejepa_jax.data.archives.own_scenes import open_archive, read_example
-from rejepa_jax.data.archives.scene_files import time_in
+from rejepa_jax.data.archives.scenes.archive import open_archive, read_example
+from rejepa_jax.data.archives.scenes.scene_files import time_in
 from rejepa_jax.data.examples import decode, encode
 from rejepa_jax.data.prepare import prepare
 from rejepa_jax.types import ConfigError, DataError

@@ -9,8 +9,8 @@ from PIL import Image
 from prepared_sets import NAMES, label, picture, png, tensor
 from real_pixels import BANDS, pictures, sentinel
 
-from rejepa_jax.data.archives.prepared_tfds import open_archive
-from rejepa_jax.data.archives.tfds_shards import find_places, read_record
+from rejepa_jax.data.archives.tfds.archive import open_archive
+from rejepa_jax.data.archives.tfds.shards import find_places, read_record
 from rejepa_jax.data.examples import Sensor, decode, encode
 from rejepa_jax.types import ConfigError, DataError
 

@@ -9,8 +9,8 @@ import pytest
 from scene_writer import noise, write
 
 from rejepa_jax.config import Scenes
-from rejepa_jax.data.archives.own_scenes import open_archive, read_example
-from rejepa_jax.data.archives.recipes import from_text
+from rejepa_jax.data.archives.scenes.archive import open_archive, read_example
+from rejepa_jax.data.archives.scenes.recipes import from_text
 from rejepa_jax.types import DataError
 
 CUT = Scenes(patch=12, min_valid=0.0)

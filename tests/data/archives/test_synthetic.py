@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from rejepa_jax.data.archives import bigearthnet, synthetic
+from rejepa_jax.data.archives import synthetic
+from rejepa_jax.data.archives.bigearthnet import archive as bigearthnet
 from rejepa_jax.types import ConfigError
 
 COUNTS = {"train": 3, "validation": 2, "test": 1}

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from rejepa_jax.data.archives import bigearthnet
+from rejepa_jax.data.archives.bigearthnet import archive as bigearthnet
 from rejepa_jax.data.scenes import drawing
 from rejepa_jax.data.scenes.landscapes import LANDSCAPES, Cover
 from rejepa_jax.data.scenes.layout import draw_class_map, labels_of

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from rejepa_jax.data.archives.split_files import some
-from rejepa_jax.data.archives.tfds_shards import FORMATS
+from rejepa_jax.data.archives.tfds.shards import FORMATS
 from rejepa_jax.types import ConfigError, DataError
 
 

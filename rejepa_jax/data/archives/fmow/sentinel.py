@@ -21,7 +21,7 @@ from jaxtyping import Shaped, UInt16
 
 from rejepa_jax.data.archives import rasters
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
-from rejepa_jax.data.archives.fmow_tables import CATEGORIES, Table, bounds, find_tables, utc
+from rejepa_jax.data.archives.fmow.tables import CATEGORIES, Table, bounds, find_tables, utc
 from rejepa_jax.data.archives.image_folder import to_example
 from rejepa_jax.data.archives.rasters import Raster
 from rejepa_jax.data.archives.split_files import bad_split

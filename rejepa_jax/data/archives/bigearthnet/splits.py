@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from rejepa_jax.data.archives.bigearthnet_names import S1_NAME, S2_NAME, is_ben14k
+from rejepa_jax.data.archives.bigearthnet.names import S1_NAME, S2_NAME, is_ben14k
 from rejepa_jax.data.archives.files import ArchiveFiles
 from rejepa_jax.types import DataError
 

@@ -16,11 +16,11 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from rejepa_jax.config import Scenes
 from rejepa_jax.console import Progress
-from rejepa_jax.data.archives import patches
-from rejepa_jax.data.archives.raster_files import CACHE_PER_FILE
-from rejepa_jax.data.archives.scene_files import Scene
-from rejepa_jax.data.archives.scene_headers import Described, Kind, describe
-from rejepa_jax.data.archives.windows import Grid, Layer, known_shares
+from rejepa_jax.data.archives.scenes import patches
+from rejepa_jax.data.archives.scenes.raster_files import CACHE_PER_FILE
+from rejepa_jax.data.archives.scenes.scene_files import Scene
+from rejepa_jax.data.archives.scenes.scene_headers import Described, Kind, describe
+from rejepa_jax.data.archives.scenes.windows import Grid, Layer, known_shares
 from rejepa_jax.types import DataError
 
 Given = TypeVar("Given")

@@ -22,8 +22,8 @@ from absl import logging
 
 from rejepa_jax.data.archives import rasters
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
-from rejepa_jax.data.archives.fmow_boxes import read_boxes, square_around
-from rejepa_jax.data.archives.fmow_tables import CATEGORIES, find_tables, satmae_items
+from rejepa_jax.data.archives.fmow.boxes import read_boxes, square_around
+from rejepa_jax.data.archives.fmow.tables import CATEGORIES, find_tables, satmae_items
 from rejepa_jax.data.archives.image_folder import to_example
 from rejepa_jax.data.archives.rasters import Raster
 from rejepa_jax.data.examples import Example, Schema, Sensor

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 
 from rejepa_jax.data.archives.files import ArchiveFiles
-from rejepa_jax.data.archives.raster_files import ENDINGS
+from rejepa_jax.data.archives.scenes.raster_files import ENDINGS
 from rejepa_jax.data.sensors import SENSORS
 from rejepa_jax.types import DataError
 

@@ -12,7 +12,7 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from rejepa_jax.data.archives.raster_files import open_file, refusal
+from rejepa_jax.data.archives.scenes.raster_files import open_file, refusal
 from rejepa_jax.types import DataError
 
 

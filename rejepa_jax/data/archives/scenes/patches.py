@@ -10,9 +10,9 @@ from rejepa_jax.config import Scenes
 from rejepa_jax.data import sensors
 from rejepa_jax.data.archives import footprints
 from rejepa_jax.data.archives.files import Item
-from rejepa_jax.data.archives.recipes import Recipe
-from rejepa_jax.data.archives.scene_headers import OTHER, Described, Header
-from rejepa_jax.data.archives.windows import Grid, Layer, Mask
+from rejepa_jax.data.archives.scenes.recipes import Recipe
+from rejepa_jax.data.archives.scenes.scene_headers import OTHER, Described, Header
+from rejepa_jax.data.archives.scenes.windows import Grid, Layer, Mask
 from rejepa_jax.types import ConfigError
 
 SPLIT = "train"  # of all patches, until `data.split_by` deals them out

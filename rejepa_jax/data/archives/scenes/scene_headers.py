@@ -6,9 +6,9 @@ import pathlib
 
 import rasterio
 
-from rejepa_jax.data.archives.raster_files import open_file
-from rejepa_jax.data.archives.scene_files import Part, Scene
-from rejepa_jax.data.archives.windows import data_bands
+from rejepa_jax.data.archives.scenes.raster_files import open_file
+from rejepa_jax.data.archives.scenes.scene_files import Part, Scene
+from rejepa_jax.data.archives.scenes.windows import data_bands
 from rejepa_jax.data.examples import DTYPES
 from rejepa_jax.data.sensors import SENSORS
 from rejepa_jax.types import DataError

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from absl import logging
 
 from rejepa_jax.data.archives import footprints, rasters
-from rejepa_jax.data.archives.bigearthnet_labels import CLASSES
-from rejepa_jax.data.archives.bigearthnet_names import acquired, ground
-from rejepa_jax.data.archives.bigearthnet_v2 import Row, select
+from rejepa_jax.data.archives.bigearthnet.labels import CLASSES
+from rejepa_jax.data.archives.bigearthnet.names import acquired, ground
+from rejepa_jax.data.archives.bigearthnet.v2 import Row, select
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
 from rejepa_jax.data.examples import Example, Schema, Sensor
 from rejepa_jax.data.sensors import SENSORS, in_order

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from rejepa_jax.data.archives import rasters
-from rejepa_jax.data.archives.windows import Layer, Mask, expand
+from rejepa_jax.data.archives.scenes.windows import Layer, Mask, expand
 from rejepa_jax.types import DataError
 
 

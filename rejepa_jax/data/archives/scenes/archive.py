@@ -14,8 +14,9 @@ from absl import logging
 
 from rejepa_jax.config import Scenes
 from rejepa_jax.data import sensors
-from rejepa_jax.data.archives import (
-    footprints,
+from rejepa_jax.data.archives import footprints
+from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
+from rejepa_jax.data.archives.scenes import (
     patches,
     raster_files,
     recipes,
@@ -23,8 +24,7 @@ from rejepa_jax.data.archives import (
     stac,
     survey,
 )
-from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
-from rejepa_jax.data.archives.scene_files import Scene
+from rejepa_jax.data.archives.scenes.scene_files import Scene
 from rejepa_jax.data.examples import Example, Schema, Sensor
 from rejepa_jax.types import ConfigError, DataError
 

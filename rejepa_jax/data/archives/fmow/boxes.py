@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from rejepa_jax.data.archives.files import ArchiveFiles
-from rejepa_jax.data.archives.fmow_tables import CATEGORIES, bounds, utc
+from rejepa_jax.data.archives.fmow.tables import CATEGORIES, bounds, utc
 
 # How much of a box's side is added to it, by the side's share of the picture's; else 0.15.
 CONTEXT = ((0.1, 2.0), (0.2, 1.0), (0.3, 0.5), (0.4, 0.3), (0.5, 0.2))

@@ -19,12 +19,12 @@ import rasterio
 from absl import logging
 from rasterio.errors import CRSError
 
-from rejepa_jax.data.archives import bigearthnet_splits as splits
 from rejepa_jax.data.archives import footprints
-from rejepa_jax.data.archives.bigearthnet_labels import FROM_43, indices
-from rejepa_jax.data.archives.bigearthnet_names import ground
-from rejepa_jax.data.archives.bigearthnet_patches import SIZE, schema
-from rejepa_jax.data.archives.bigearthnet_patches import read_example as read_pixels
+from rejepa_jax.data.archives.bigearthnet import splits
+from rejepa_jax.data.archives.bigearthnet.labels import FROM_43, indices
+from rejepa_jax.data.archives.bigearthnet.names import ground
+from rejepa_jax.data.archives.bigearthnet.patches import SIZE, schema
+from rejepa_jax.data.archives.bigearthnet.patches import read_example as read_pixels
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
 from rejepa_jax.data.examples import Example, Schema
 from rejepa_jax.types import ConfigError, DataError

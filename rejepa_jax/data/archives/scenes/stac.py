@@ -17,7 +17,7 @@ import pyarrow
 import pyarrow.parquet
 
 from rejepa_jax.data.archives.files import ArchiveFiles
-from rejepa_jax.data.archives.scene_files import BANDS, LEVELS, S2_OFFSET, Part, Scene
+from rejepa_jax.data.archives.scenes.scene_files import BANDS, LEVELS, S2_OFFSET, Part, Scene
 from rejepa_jax.types import DataError
 
 LINES = (".ndjson", ".jsonl", ".geojsonl")

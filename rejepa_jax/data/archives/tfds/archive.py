@@ -24,14 +24,14 @@ from rejepa_jax.data.archives import rasters
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
 from rejepa_jax.data.archives.image_folder import to_example
 from rejepa_jax.data.archives.rasters import Raster
-from rejepa_jax.data.archives.tfds_features import (
+from rejepa_jax.data.archives.tfds.features import (
     bad_folder,
     choose,
     classes_of,
     connectors,
     read_info,
 )
-from rejepa_jax.data.archives.tfds_shards import find_places, read_record
+from rejepa_jax.data.archives.tfds.shards import find_places, read_record
 from rejepa_jax.data.examples import DTYPES, Example, Schema, Sensor
 from rejepa_jax.data.sensors import SENSORS, band_specs, in_order, sensor_spec
 from rejepa_jax.types import ConfigError, DataError

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 import pyarrow.parquet
 from absl import logging
 
-from rejepa_jax.data.archives import bigearthnet_splits as splits
-from rejepa_jax.data.archives.bigearthnet_labels import indices
-from rejepa_jax.data.archives.bigearthnet_names import S1_NAME, S2_NAME, ground, is_ben14k
-from rejepa_jax.data.archives.bigearthnet_patches import read_example, schema
+from rejepa_jax.data.archives.bigearthnet import splits
+from rejepa_jax.data.archives.bigearthnet.labels import indices
+from rejepa_jax.data.archives.bigearthnet.names import S1_NAME, S2_NAME, ground, is_ben14k
+from rejepa_jax.data.archives.bigearthnet.patches import read_example, schema
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles, Item
 from rejepa_jax.types import ConfigError, DataError
 

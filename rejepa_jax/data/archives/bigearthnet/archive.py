@@ -1,7 +1,7 @@
 """Layout: BigEarthNet in any of its forms: v1, v2, or the copy of v2 with one file a patch.
 
-Which one it is shows in what lies there; the forms are described in `bigearthnet_v1.py`,
-`bigearthnet_v2.py` and `bigearthnet_stacked.py`. Only one sensor's folder may be there.
+Which one it is shows in what lies there; the forms are described in `v1.py`,
+`v2.py` and `stacked.py`. Only one sensor's folder may be there.
 """
 
 import collections
@@ -11,18 +11,18 @@ from collections.abc import Iterable, Sequence
 
 from absl import logging
 
-from rejepa_jax.data.archives import bigearthnet_stacked, bigearthnet_v1, bigearthnet_v2
-from rejepa_jax.data.archives.bigearthnet_labels import CLASSES
-from rejepa_jax.data.archives.bigearthnet_patches import read_patch
-from rejepa_jax.data.archives.bigearthnet_splits import SPLITS
-from rejepa_jax.data.archives.bigearthnet_v1 import LABELS
-from rejepa_jax.data.archives.bigearthnet_v2 import FLAGGED, METADATA
+from rejepa_jax.data.archives.bigearthnet import stacked, v1, v2
+from rejepa_jax.data.archives.bigearthnet.labels import CLASSES
+from rejepa_jax.data.archives.bigearthnet.patches import read_patch
+from rejepa_jax.data.archives.bigearthnet.splits import SPLITS
+from rejepa_jax.data.archives.bigearthnet.v1 import LABELS
+from rejepa_jax.data.archives.bigearthnet.v2 import FLAGGED, METADATA
 from rejepa_jax.data.archives.files import Archive, ArchiveFiles
 from rejepa_jax.types import ConfigError, DataError
 
 __all__ = ["CLASSES", "FLAGGED", "METADATA", "open_archive", "read_patch"]
 
-_V1, _V2 = bigearthnet_v1.FOLDERS, bigearthnet_v2.FOLDERS
+_V1, _V2 = v1.FOLDERS, v2.FOLDERS
 _CLOSED = {*_V1.values(), *_V2.values(), "Reference_Maps"}  # folders of folders: never walked
 _MARKS = {*_CLOSED, METADATA, FLAGGED, LABELS}
 
@@ -39,7 +39,7 @@ def open_archive(
     Args:
         path: The archive.
         selection: `clean`, `ben14k`, or on v2 `all`: what they are, each form's file says.
-        split_file: Lists of patches and their splits, as `bigearthnet_splits` reads them; v1 needs
+        split_file: Lists of patches and their splits, as `splits.py` reads them; v1 needs
             them, v2 has its own.
         file_bands: For files with several bands that do not name them: their order.
         sensors: s1, s2 or both; () = those whose folders are there.
@@ -64,10 +64,10 @@ def open_archive(
     tables += [p for p in found[LABELS if is_v1 else FLAGGED] if os.path.dirname(p) in beside]
     settings = (files, folders, tables, selection, split_file)
     if is_v1:
-        return bigearthnet_v1.open_files(*settings)
+        return v1.open_files(*settings)
     if _is_stacked(files, folders):
-        return bigearthnet_stacked.open_files(*settings, file_bands)
-    return bigearthnet_v2.open_files(*settings)
+        return stacked.open_files(*settings, file_bands)
+    return v2.open_files(*settings)
 
 
 def _find(files: ArchiveFiles) -> dict[str, list[str]]:

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from rejepa_jax.data.archives import footprints, rasters
-from rejepa_jax.data.archives.bigearthnet_labels import CLASSES
-from rejepa_jax.data.archives.bigearthnet_names import acquired
+from rejepa_jax.data.archives.bigearthnet.labels import CLASSES
+from rejepa_jax.data.archives.bigearthnet.names import acquired
 from rejepa_jax.data.archives.files import ArchiveFiles, Item
 from rejepa_jax.data.examples import Example, Schema, Sensor
 from rejepa_jax.data.sensors import SENSORS

@@ -1,0 +1,1 @@
+"""Layout: BigEarthNet in its forms."""

@@ -1,0 +1,1 @@
+"""Layouts: fMoW-RGB and fMoW-Sentinel."""

@@ -1,0 +1,1 @@
+"""Layout: your own scenes, cut into patches."""

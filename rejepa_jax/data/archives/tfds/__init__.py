@@ -1,0 +1,1 @@
+"""Layout: what TensorFlow Datasets has prepared."""
