@@ -82,7 +82,7 @@ class Records:
 
     def _fetch(self, indices: Iterable[SupportsIndex]) -> Iterator[tuple[Shard, int, bytes | None]]:
         """Yields shard and record, and what a store holds of it: all of that read at once."""
-        places = [self._place(index) for index in indices]
+        places = self._places(indices)
         frames: Sequence[bytes | None] = [None] * len(places)
         if self._is_remote:
             each(lambda shard: self._open(*shard), {shard for shard, _ in places})
@@ -90,12 +90,15 @@ class Records:
         for (shard, record), frame in zip(places, frames, strict=True):
             yield self._open(*shard), record, frame
 
-    def _place(self, index: SupportsIndex) -> Place:
-        index = operator.index(index)
-        if not 0 <= index < len(self):
-            raise IndexError(f"got record {index}, expected one of the {len(self)} from 0")
-        shard = bisect.bisect_right(self._ends, index)
-        return self._shards[shard], index - self._ends[shard] + self._shards[shard][1]
+    def _places(self, indices: Iterable[SupportsIndex]) -> list[Place]:
+        places, total = [], len(self)
+        for index in map(operator.index, indices):
+            if not 0 <= index < total:
+                raise IndexError(f"got record {index}, expected one of the {total} from 0")
+            shard = bisect.bisect_right(self._ends, index)
+            known = self._shards[shard]
+            places.append((known, index - self._ends[shard] + known[1]))
+        return places
 
     def __reduce__(self) -> tuple:
         return Records, (self._shards, self._check)

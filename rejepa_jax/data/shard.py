@@ -20,12 +20,14 @@ from rejepa_jax.data.tfrecord import (
     check_head,
     crc32c,
     damage,
+    head_of,
     open_shard,
 )
 from rejepa_jax.storage.files import read_bytes
 from rejepa_jax.storage.readers import is_remote, open_reader
 from rejepa_jax.types import DataError
 
+_BEFORE, _BEHIND = HEAD.size, FOOT.size  # bytes around the data of a record
 _NPY_HEAD = 128  # bytes before the numbers of an index
 _local = threading.local()
 
@@ -85,35 +87,37 @@ class Shard:
         """
         # One system call: parts go where they belong, the rest to where it stands in the frame.
         offset, length, *starts = self._index[record].tolist()
-        size = HEAD.size + length + FOOT.size
+        size = _BEFORE + length + _BEHIND
         rest, end, pieces = _scratch(size), 0, []
         for (column, head), target in zip(parts, targets, strict=True):
-            start = HEAD.size + starts[column] if column < len(starts) else -1
-            if not end + len(head) <= start <= size - FOOT.size - len(target):
+            start = _BEFORE + starts[column] if column < len(starts) else -1
+            if not end + len(head) <= start <= size - _BEHIND - len(target):
                 raise self._moved(record, f"{starts} as places")
             pieces += (rest[end:start], target)
             end = start + len(target)
         pieces.append(rest[end:size])
         if frame is None:
-            got = os.preadv(self._file, pieces, offset - HEAD.size)
+            got = os.preadv(self._file, pieces, offset - _BEFORE)
         else:
             stream = io.BytesIO(frame)
             got = sum(stream.readinto(piece) for piece in pieces) + len(stream.read())
         if got != size:
             raise damage(self.path, record, f"got {got} bytes before its end, expected {size}")
         if not is_known:
-            self._verify(record, pieces)
+            self._verify(record, pieces, length)
         for (_, head), gap in zip(parts, pieces[::2], strict=False):
             if gap[len(gap) - len(head) :] != head:
                 raise self._moved(record, "other bytes before a part")
 
-    def _verify(self, record: int, pieces: list[memoryview]) -> None:
-        first, *between, last = pieces
-        self._check_length(record, check_head(first[: HEAD.size], self.path, record))
-        crc = crc32c(first[HEAD.size :])
-        for piece in between:
+    def _verify(self, record: int, pieces: list[memoryview], length: int) -> None:
+        first, last = pieces[0], pieces[-1]
+        if first[:_BEFORE] != head_of(length):
+            self._check_length(record, check_head(first[:_BEFORE], self.path, record))
+        crc = crc32c(first[_BEFORE:])
+        for piece in pieces[1:-1]:
             crc = crc32c(piece, crc)
-        check_foot(last[-FOOT.size :], crc32c(last[: -FOOT.size], crc), self.path, record)
+        crc = crc32c(last[:-_BEHIND], crc)
+        check_foot(last[-_BEHIND:], crc, self.path, record)
 
     def _check_length(self, record: int, got: int) -> None:
         if got != (indexed := int(self._index[record, 1])):

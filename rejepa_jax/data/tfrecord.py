@@ -14,6 +14,7 @@ length, and where in the data each of p parts begins, so that these can be read 
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import os
@@ -50,8 +51,7 @@ def write_shard(
     path, digest, index, size = os.fspath(path), hashlib.sha256(), [], 0
     with open(path + ".tmp", "wb") as file:
         for data in records:
-            head = HEAD.pack(len(data), masked_crc(struct.pack("<Q", len(data))))
-            for part in (head, data, FOOT.pack(masked_crc(data))):
+            for part in (head_of(len(data)), data, FOOT.pack(masked_crc(data))):
                 file.write(part)
                 digest.update(part)
             index.append((size + HEAD.size, len(data), *find_parts(data)))
@@ -95,6 +95,12 @@ def open_shard(path: str) -> BinaryIO:
         return open(path, "rb")
     except FileNotFoundError as error:
         raise DataError(f"{path}: got no such shard, expected one; {AGAIN}") from error
+
+
+@functools.lru_cache(4096)
+def head_of(length: int) -> bytes:
+    """Returns what stands before a record's data of that length."""
+    return HEAD.pack(length, masked_crc(struct.pack("<Q", length)))
 
 
 def check_head(head: bytes | memoryview, path: str, record: int) -> int:
