@@ -43,13 +43,15 @@ def run_stage(
     settings: dict[str, Any],
     inputs: dict[str, Any],
     build: Callable[[pathlib.Path], Built],
+    is_judge: bool = False,
 ) -> dict[str, Any]:
     """Returns the manifest of `directory`, building it first unless it is complete and unchanged.
 
     `build(partial)` fills the directory it is given; after an interruption it is called again with
     the same directory and goes on from what it finds there. An artefact whose inputs changed (an
     earlier stage was built anew) is built again and replaced at the end; one whose settings
-    changed is refused.
+    changed is refused. What an interrupted build left is started again if inputs have changed
+    since, unless `build` is the judge of what still holds.
 
     In a mirror, the files of what is complete stay in the bucket; before something is built, those
     of all that is complete beside it are brought here.
@@ -72,7 +74,7 @@ def run_stage(
         fetching.resume(partial, BEGUN)
     if not _is_finished(partial, settings, inputs):
         is_new = not partial.exists()
-        _open_partial(partial, settings, inputs)
+        _open_partial(partial, settings, inputs, is_judge)
         for other in fetching.others(directory):
             load(other)
         try:
@@ -100,7 +102,9 @@ def _is_finished(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[s
     return manifest["inputs"] == inputs
 
 
-def _open_partial(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[str, Any]) -> None:
+def _open_partial(
+    partial: pathlib.Path, settings: dict[str, Any], inputs: dict[str, Any], is_judge: bool
+) -> None:
     """Makes the directory, or keeps what an interrupted build with these inputs left in it."""
     begun = partial / BEGUN
     if begun.exists():
@@ -109,10 +113,11 @@ def _open_partial(partial: pathlib.Path, settings: dict[str, Any], inputs: dict[
         if before["inputs"] == inputs:
             logging.info("%s: going on where it stopped", partial.name)
             return
-        logging.warning("%s: what it was made from has changed; starting it again", partial.name)
-    if partial.exists():
+        what = "looking what still holds" if is_judge else "starting it again"
+        logging.warning("%s: what it was made from has changed; %s", partial.name, what)
+    if partial.exists() and not (is_judge and begun.exists()):
         _remove(partial)
-    partial.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
     write_json(begun, {"settings": settings, "inputs": inputs})
     keeping.keep(begun)
 

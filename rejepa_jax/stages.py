@@ -13,6 +13,7 @@ Each stage reads what it needs from the artefacts before it, so any of them can 
 import dataclasses
 import functools
 import pathlib
+import re
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ from rejepa_jax import artifacts
 from rejepa_jax.config import Config
 from rejepa_jax.data import pipeline
 from rejepa_jax.data.archives import synthetic
-from rejepa_jax.data.archives.files import identity
+from rejepa_jax.data.archives.identity import identity
 from rejepa_jax.data.archives.layouts import WRITTEN, as_written, check_layout, open_archive
 from rejepa_jax.data.beam import prepare_with_beam
 from rejepa_jax.data.prepare import count_workers
@@ -38,6 +39,7 @@ from rejepa_jax.retrieval.evaluate import evaluate as write_evaluation
 from rejepa_jax.storage import mirror
 from rejepa_jax.training import export as exporting
 from rejepa_jax.training import loop
+from rejepa_jax.types import ConfigError
 
 Path = pathlib.Path
 READING = (  # settings of what is read from an archive, and into which splits
@@ -45,7 +47,11 @@ READING = (  # settings of what is read from an archive, and into which splits
     *("split_by", "split_shares", "block_km", "block_gap_km"),
 )
 SHARDS = "*.tfrecord-?????-of-?????"  # what of records in a bucket is only read there, by ranges
-SENSOR_MATTERS = ("eurosat", "scenes", "tfds")  # layouts that read what `data.sensor` says
+# Layouts to which `data.sensor`, and `scenes`, make no difference; to others they may.
+ANY_SENSOR = ("bigearthnet", "fmow_rgb", "fmow_sentinel", "image_folder", WRITTEN)
+NO_SCENES = (*ANY_SENSOR, "eurosat", "tfds")
+LISTS = (".csv", ".txt", ".bz2")  # of splits
+OF_A_SPLIT = re.compile(r"(?<![a-z])(train|val|validation|test|country)(?![a-z]).*\.(csv|txt|bz2)$")
 
 
 def records_directory(config: Config, run: Path) -> Path:
@@ -67,9 +73,9 @@ def prepare(config: Config, run: Path) -> None:
     check_layout(config)
     settings: dict[str, Any] = {name: getattr(data, name) for name in READING}
     settings["shard_records"] = config.prepare.shard_records
-    if data.layout in SENSOR_MATTERS:
+    if data.layout not in ANY_SENSOR:
         settings["sensor"] = data.sensor
-    if data.layout == "scenes":
+    if data.layout not in NO_SCENES:
         settings["scenes"] = dataclasses.asdict(config.scenes)
     write = write_records
     if config.prepare.beam:
@@ -79,6 +85,7 @@ def prepare(config: Config, run: Path) -> None:
         settings,
         source,
         lambda partial: write(open_archive(reading), partial, config.prepare),
+        is_judge=True,
     )
 
 
@@ -108,11 +115,18 @@ def _archive_inputs(config: Config) -> dict[str, Any]:
 
 
 def _lists(split_file: str) -> list[Path]:
-    """The split file, or its folder's; those that lie beside it, as the other splits' lists do."""
+    """The split file and other splits' lists beside it, or the lists in a folder."""
     path = Path(split_file)
-    folder = path if path.is_dir() else path.parent
-    beside = [file for file in sorted(folder.iterdir()) if file.suffix in (".csv", ".txt", ".bz2")]
-    return beside if path.is_dir() or path in beside else [path]
+    if not path.exists():
+        raise ConfigError(
+            f"config.data.split_file = {split_file!r}: got nothing there, expected a list of "
+            "splits, or a folder of them; correct the path"
+        )
+    if path.is_dir():
+        return [file for file in sorted(path.iterdir()) if file.suffix in LISTS]
+    if not OF_A_SPLIT.search(path.name):
+        return [path]
+    return [file for file in sorted(path.parent.iterdir()) if OF_A_SPLIT.search(file.name)]
 
 
 def fingerprints(run: Path, *names: str) -> dict[str, Any]:
@@ -120,13 +134,18 @@ def fingerprints(run: Path, *names: str) -> dict[str, Any]:
     return {name: artifacts.load(run / name, is_fetched=False)["fingerprint"] for name in names}
 
 
+def _refuse_leaks(config: Config, records: pipeline.RecordSet) -> None:
+    """Raises a ConfigError if queries and gallery share ground, and that is not asked for."""
+    asked, leaks = config.eval, records.manifest["info"]["listing"].get("leaks", [])
+    refuse_leaks(leaks, asked.query_split, asked.gallery_split, asked.shared_places)
+
+
 def train(config: Config, run: Path) -> None:
     """Trains from the records; goes on from the last checkpoint after an interruption."""
     records = pipeline.open_records(records_directory(config, run), config.data.check)
     for split in (config.data.train_split, config.eval.query_split, config.eval.gallery_split):
         records.rows(split)  # a wrong name is refused now, not after a night of training
-    asked, leaks = config.eval, records.manifest["info"]["listing"].get("leaks", [])
-    refuse_leaks(leaks, asked.query_split, asked.gallery_split, asked.shared_places)
+    _refuse_leaks(config, records)
     settings = artifacts.plain(loop.describe(config))
     inputs = {"records": records.manifest["fingerprint"]}
     if config.model.weights:
@@ -180,7 +199,8 @@ def evaluate(config: Config, run: Path) -> None:
     """Scores every encoder beside the free descriptors."""
     records = pipeline.open_records(records_directory(config, run))
     inputs = fingerprints(run, "encoders", "embeddings")
-    keys = ("encoder", "k", "query_split", "gallery_split")
+    _refuse_leaks(config, records)
+    keys = ("encoder", "k", "query_split", "gallery_split", "shared_places")
 
     def build(partial: Path) -> artifacts.Built:
         table = embeddings.read(run / "embeddings", columns=("id",))

@@ -339,3 +339,22 @@ def test_plain_gives_what_json_gives_back():
     content = {"built": Built({"x": (1, 2)}, {"f": "h"}), 3: [(4,)], "none": None}
     assert artifacts.plain(content) == json.loads(json.dumps(artifacts.plain(content)))
     assert artifacts.plain(content)["built"] == {"info": {"x": [1, 2]}, "sha256": {"f": "h"}}
+
+
+def test_a_build_that_judges_keeps_what_an_interrupted_one_left_though_inputs_changed(tmp_path):
+    def stop(partial):
+        (partial / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+
+    seen = []
+
+    def look(partial):
+        seen.append(sorted(path.name for path in partial.iterdir()))
+        return build(partial)
+
+    for name, is_judge, kept in (("a", False, []), ("b", True, ["half.txt"])):
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(tmp_path / name, SETTINGS, INPUTS, stop, is_judge)
+        manifest = run_stage(tmp_path / name, SETTINGS, {"records": "new"}, look, is_judge)
+        assert seen.pop() == ["begun.json", *kept]
+        assert manifest["inputs"] == {"records": "new"}

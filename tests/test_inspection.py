@@ -92,8 +92,8 @@ def test_records_show_their_summary(records):
 def test_archive_is_recognised(pictures):
     lines = inspection.describe(pictures).splitlines()
     assert lines[:6] == [
-        f"{pictures}: archive, layout image_folder (which takes nearly any folder), 7 images: "
-        "7 gallery",
+        f"{pictures}: archive, layout image_folder, data.sensor=rgb (which takes nearly any "
+        "folder), 7 images: 7 gallery",
         "  rgb: uint8 [6 8 3], red, green, blue",
         "  records of it: about 0.0 MB",
         "  gallery lake/0.png: lake",

@@ -51,7 +51,7 @@ def _write_all(
         functools.partial(_write, str(files.path.absolute()), schema, read),
     )
     for task in tasks:
-        if not (note := task.finished()):
+        if not (note := task.finished(files)):
             raise DataError(
                 f"{task.path}: got no finished shard, expected one; see what the Beam job logged "
                 "and run again: finished shards are kept"

@@ -8,7 +8,6 @@ the same bytes whatever the number of workers or interruptions. A finished shard
 import dataclasses
 import functools
 import json
-import os
 import pathlib
 import shutil
 from typing import Any
@@ -21,9 +20,16 @@ from rejepa_jax.console import Progress
 from rejepa_jax.data import tfds_metadata, tfrecord
 from rejepa_jax.data.archives.files import Archive
 from rejepa_jax.data.examples import Schema
-from rejepa_jax.data.shard_tasks import NOTES, UNFINISHED, Note, ShardTask, deal_shards
+from rejepa_jax.data.shard_tasks import (
+    NOTES,
+    UNFINISHED,
+    Note,
+    ShardTask,
+    deal_shards,
+    weight_of,
+)
 from rejepa_jax.data.summary import SUMMARY, Summary, to_text
-from rejepa_jax.data.workers import WriteAll, write_in_processes
+from rejepa_jax.data.workers import WriteAll, count_cores, write_in_processes
 from rejepa_jax.storage import keeping, mirror
 from rejepa_jax.types import DataError
 
@@ -49,28 +55,28 @@ def prepare(
     """
     tasks = deal_shards(archive, directory, settings.shard_records)
     _remove_others(directory, tasks)
-    notes = {task.path.name: note for task in tasks if (note := task.finished())}
+    notes = {task.path.name: note for task in tasks if (note := task.finished(archive.files))}
     for name in [name for name, note in notes.items() if note["bad"]]:
         del notes[name]  # an unusable item may be mended by now
     waiting = [task for task in tasks if task.path.name not in notes]
     _check_space(waiting, count_workers(settings))
     total, missing = len(archive.items), sum(len(task.items) for task in waiting)
+    weight = sum(weight_of(item) for item in archive.items)
     progress = Progress("prepare", total, "images", total - missing)
     write_all = write_all or write_in_processes(count_workers(settings))
     for task, note in write_all(waiting, archive.files, progress.advance):
         notes[task.path.name] = note
-        _check_bad(directory, notes, settings.max_bad_fraction, total)
+        _check_bad(directory, notes, settings.max_bad_fraction, weight)
     shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
     _write_quarantine(directory, notes)
-    built = _finish(
-        directory, archive.schema, {task.path.name: notes[task.path.name] for task in tasks}
-    )
+    settled = {task.path.name: task.settle(notes[task.path.name]) for task in tasks}
+    built = _finish(directory, archive.schema, settled)
     return dataclasses.replace(built, info={**built.info, "listing": archive.facts})
 
 
 def count_workers(settings: Prepare) -> int:
     """Returns how many processes to work with: one a core unless the config says."""
-    return settings.workers or os.cpu_count() or 1
+    return settings.workers or count_cores()
 
 
 def _remove_others(directory: pathlib.Path, tasks: list[ShardTask]) -> None:
@@ -110,10 +116,11 @@ def _check_bad(
     directory: pathlib.Path, notes: dict[str, Note], fraction: float, total: int
 ) -> None:
     bad = [entry for note in notes.values() for entry in note["bad"]]
-    if len(bad) > fraction * total:
+    lost = sum(entry.get("weight", 1) for entry in bad)
+    if lost > fraction * total:
         path = _write_quarantine(directory, notes)
         raise DataError(
-            f"{len(bad)} of {total} images cannot be used, more than prepare.max_bad_fraction "
+            f"{lost} of {total} images cannot be used, more than prepare.max_bad_fraction "
             f"allows ({fraction * total:g}); the first: {bad[0]['id']}: {bad[0]['reason']}. All "
             f"are listed in {path}. Mend them or raise the fraction, and run again: what is done "
             "is kept."

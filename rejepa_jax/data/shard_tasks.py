@@ -23,6 +23,7 @@ from rejepa_jax.storage import keeping, mirror
 from rejepa_jax.types import DataError
 
 NOTES = "shards"  # folder with a note on each finished shard
+STAMP = "stamp"  # what the files were, in a note
 UNFINISHED = "unfinished"  # folder of the shards that are being written
 
 Reader = Callable[[ArchiveFiles, Item, examples.Schema], examples.Example]
@@ -54,13 +55,29 @@ class ShardTask:
         content = [self.schema.to_json(), list(map(vars, self.items))]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def finished(self) -> Note | None:
-        """Returns the note if the shard is there and made of these items."""
+    def stamp(self, files: ArchiveFiles) -> str:
+        """What the items' files are now: with another stamp the shard is of other content."""
+        stamps = [files.stamp(name) for item in self.items for name in item.files.values()]
+        return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
+
+    def finished(self, files: ArchiveFiles) -> Note | None:
+        """Returns the note if the shard is there and made of these items as they are now."""
         if not (self.note.exists() and self.index.exists()):
             return None
         note = artifacts.read_json(self.note)
         is_whole = mirror.size(self.path) == note["shard"]["bytes"]
-        return note if is_whole and note["mark"] == self.mark else None
+        if not is_whole or note["mark"] != self.mark:
+            return None
+        # Stamps stand only in the notes of an unfinished preparation: see `prepare`.
+        return note if STAMP not in note or note[STAMP] == self.stamp(files) else None
+
+    def settle(self, note: Note) -> Note:
+        """Takes the stamp out of the note: what records are made of is no part of what they are."""
+        if STAMP in note:
+            note = {key: value for key, value in note.items() if key != STAMP}
+            artifacts.write_json(self.note, note)
+            keeping.keep(self.note)
+        return note
 
 
 def deal_shards(archive: Archive, directory: pathlib.Path, size: int) -> list[ShardTask]:
@@ -96,6 +113,11 @@ def _check_ids(items: tuple[Item, ...]) -> None:
             )
 
 
+def weight_of(item: Item) -> int:
+    """Returns how many images an item stands for: more than one for a scene that cannot be read."""
+    return int(item.facts.get("weight", 1))
+
+
 def write_shard(
     task: ShardTask, files: ArchiveFiles, count: Callable[[int], None] = lambda _: None
 ) -> Note:
@@ -107,11 +129,11 @@ def write_shard(
     Raises:
         DataError: the disk is full, or refuses for another reason.
     """
-    before = task.finished()
+    before = task.finished(files)
     if before and not any(_is_mended(task, files, entry["id"]) for entry in before["bad"]):
         count(len(task.items))
         return before
-    bad: list[dict[str, str]] = []
+    bad: list[dict[str, Any]] = []
     summary = Summary()
 
     def records() -> Iterator[bytes]:
@@ -120,14 +142,18 @@ def write_shard(
                 example, record = _read(task, files, item)
                 summary.add(example)
             except (DataError, OSError) as error:
-                bad.append({"id": item.id, "split": item.split, "reason": str(error)})
+                entry = {"id": item.id, "split": item.split, "reason": str(error)}
+                bad.append(entry | ({"weight": weight_of(item)} if weight_of(item) > 1 else {}))
                 summary.add_bad(item, str(error))
+            except Exception as error:  # a fault of ours, or of a layout: say where
+                error.add_note(f"while reading image {item.id}: {', '.join(item.files.values())}")
+                raise
             else:
                 yield record
             count(1)
 
     try:
-        return _publish(task, records(), bad, summary)
+        return _publish(task, records(), bad, summary, task.stamp(files))
     except OSError as error:
         free = shutil.disk_usage(task.path.parent).free
         raise DataError(
@@ -153,7 +179,11 @@ def _is_mended(task: ShardTask, files: ArchiveFiles, name: str) -> bool:
 
 
 def _publish(
-    task: ShardTask, records: Iterator[bytes], bad: list[dict[str, str]], summary: Summary
+    task: ShardTask,
+    records: Iterator[bytes],
+    bad: list[dict[str, Any]],
+    summary: Summary,
+    stamp: str,
 ) -> Note:
     """Writes all of a shard into a folder of its own; then index, shard and note get their names.
 
@@ -168,6 +198,7 @@ def _publish(
         summary.bytes = info.bytes
         note = {
             "mark": task.mark,
+            STAMP: stamp,  # of before the first was read
             "split": task.items[0].split,
             "shard": dataclasses.asdict(info),
             "bad": bad,

@@ -20,6 +20,13 @@ WriteAll = Callable[
 ]
 
 
+def count_cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def write_here(
     tasks: list[ShardTask], files: ArchiveFiles, count: Callable[[int], None]
 ) -> Iterator[tuple[ShardTask, Note]]:

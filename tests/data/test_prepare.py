@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 
 import fake_archive
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from rejepa_jax.config import Prepare
 from rejepa_jax.data import examples, tfrecord
 from rejepa_jax.data.prepare import QUARANTINE, SCHEMA, prepare
+from rejepa_jax.data.shard_tasks import deal_shards
 from rejepa_jax.data.summary import SUMMARY
 from rejepa_jax.types import DataError
 
@@ -233,12 +235,35 @@ def test_too_many_unusable_items_stop_the_stage_and_finished_shards_stay(referen
     assert [entry["id"] for entry in entries] == ["place004", "place008", "place009"]
     assert (directory / "toy-test.tfrecord-00000-of-00001").exists()
 
+    whole = {path: path.stat().st_mtime_ns for path in copy.files.path.iterdir()}
     fake_archive.write_archive(copy.files.path, COUNTS, size=6)  # mended
+    for path, time in whole.items():
+        if path.name[:3] not in ("004", "008", "009"):
+            os.utime(path, ns=(time, time))  # as if it had not been touched
     read, seen = stop_after(None)
     built = prepare(dataclasses.replace(copy, read=read), directory, ONE)
     assert "place000" not in {item.id for item in seen}  # its shard was whole
     assert contents(directory) == contents(reference[0])
     assert built == reference[1]
+
+
+def test_what_changed_since_an_interruption_is_read_again_and_nothing_else(tmp_path):
+    directory = output(tmp_path)
+    copy = damaged(tmp_path)
+    read, seen = stop_after(9)
+    with pytest.raises(Stopped):
+        prepare(dataclasses.replace(copy, read=read), directory, ONE)
+    first = deal_shards(copy, directory, ONE.shard_records)[0].items
+    path = copy.files.path / f"{first[0].id.removeprefix('place')}.s2"
+    path.write_bytes(path.read_bytes()[::-1])  # as large as before
+    os.utime(path, ns=(1, 1))
+    read, seen = stop_after(None)
+    prepare(dataclasses.replace(copy, read=read), directory, ONE)
+    again = {item.id for item in seen}
+    assert {item.id for item in first} <= again
+    assert len(again) < len(copy.items)
+    name = next((directory / "shards").glob("*.json"))
+    assert "stamp" not in json.loads(name.read_text())  # no part of what the records are
 
 
 def test_as_many_as_allowed_do_not_stop_it(tmp_path):

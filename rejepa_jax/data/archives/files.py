@@ -5,6 +5,7 @@ through a handle of its own, so that threads, forks and pickled copies share no 
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import stat
@@ -15,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from rejepa_jax.data.archives.identity import is_junk, sample
 from rejepa_jax.data.examples import Example, Schema
 from rejepa_jax.types import DataError
 
@@ -65,15 +67,23 @@ class ArchiveFiles:
         except (KeyError, OSError) as error:
             raise _refusal(self.path, name, repr(error), "a readable file", "restore it") from error
 
+    def stamp(self, name: str) -> str:
+        """Tells whether a file is still the one that was read, without reading it; "" = not known.
 
-def identity(path: pathlib.Path) -> dict[str, str | int]:
-    """Tells archives apart without reading them: name and size, or a folder's name and time.
+        In a .zip each file has a checksum; if a .tar has changed, so has every file in it.
+        """
+        if self._members is None:
+            try:
+                status = (self.path / name).stat()
+            except (OSError, ValueError):
+                return ""
+            return f"{status.st_size} {status.st_mtime_ns}"
+        member = self._members.get(name)
+        return f"{member.crc}" if isinstance(member, _ZipMember) else self._sample
 
-    A file's time is left out: copying changes it, and preparing 600,000 patches takes a night.
-    """
-    status = path.stat()
-    mark = {"mtime_ns": status.st_mtime_ns} if path.is_dir() else {"bytes": status.st_size}
-    return {"name": path.absolute().name, **mark}
+    @functools.cached_property
+    def _sample(self) -> str:
+        return sample(self.path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,17 +147,13 @@ class _ZipMember(NamedTuple):
 
 def _walk(root: pathlib.Path, skip: frozenset[str]) -> Iterator[str]:
     for folder, subfolders, files in os.walk(root, onerror=_raise):
-        subfolders[:] = [name for name in subfolders if name not in skip and not _is_junk(name)]
+        subfolders[:] = [name for name in subfolders if name not in skip and not is_junk(name)]
         relative = pathlib.Path(folder).relative_to(root)
-        yield from ((relative / name).as_posix() for name in files if not _is_junk(name))
+        yield from ((relative / name).as_posix() for name in files if not is_junk(name))
 
 
 def _raise(error: OSError) -> None:
     raise DataError(f"archive: got {error!r}, expected a readable folder; correct it") from error
-
-
-def _is_junk(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"
 
 
 def _list_members(path: pathlib.Path) -> dict[str, _TarMember | _ZipMember]:
@@ -167,7 +173,7 @@ def _list_members(path: pathlib.Path) -> dict[str, _TarMember | _ZipMember]:
                 raise _refusal(path, name, "a name that leaves the archive", "one inside it")
             if (name := "/".join(parts)) in members:
                 raise _refusal(path, name, "two files of that name", "one")
-            if not any(map(_is_junk, parts)):
+            if not any(map(is_junk, parts)):
                 members[name] = member
     except (tarfile.TarError, zipfile.BadZipFile) as error:
         raise _refusal(path, "", repr(error), "a folder, or a whole .tar or .zip") from error

@@ -90,6 +90,13 @@ def open_archive(config: Config) -> Archive:
     archive = splits.assign(
         LAYOUTS[config.data.layout](config), config.data, config.data.block_gap_km
     )
+    known = archive.schema.sensors
+    if config.data.sensor not in known:
+        held = "; ".join(f"{name} ({', '.join(sensor.bands)})" for name, sensor in known.items())
+        raise ConfigError(
+            f"config.data.sensor = {config.data.sensor!r}: the archive has {held}; choose one of "
+            f"{sorted(known)}, or name the bands with config.data.file_bands"
+        )
     leaks, asked = splits.find_leaks(archive), config.eval
     splits.refuse_leaks(leaks, asked.query_split, asked.gallery_split, asked.shared_places)
     return dataclasses.replace(archive, facts={**archive.facts, "leaks": leaks})

@@ -151,7 +151,7 @@ def _read_geotiff(data: bytes, name: str) -> Raster:
                     crs=dataset.crs.to_string() if dataset.crs else "",
                     transform=() if unknown else tuple(dataset.transform)[:6],
                 )
-        except RasterioError as error:
+        except (RasterioError, UnicodeDecodeError) as error:
             raise _undecodable(name, data, "GeoTIFF") from error
 
 

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from rejepa_jax.data.archives.files import ArchiveFiles, identity
+from rejepa_jax.data.archives.files import ArchiveFiles
 from rejepa_jax.types import DataError
 
 CONTENT = {
@@ -78,21 +78,6 @@ def test_a_file_that_is_missing_is_named(archive):
     for name in ("one/missing.tif", "one", "../x.tar", "one/../../root/a.txt", "/etc/hostname"):
         with pytest.raises(DataError, match=f"{name}.*expected a readable file; restore it"):
             ArchiveFiles(archive).read(name)
-
-
-def test_identity_of_a_file_is_its_name_and_size_whenever_it_was_copied(tmp_path):
-    path = write_tar(tmp_path / "x.tar", CONTENT)
-    expected = {"name": "x.tar", "bytes": path.stat().st_size}
-    assert identity(path) == expected
-    os.utime(path, ns=(0, 123456789))
-    assert identity(path) == expected
-
-
-def test_identity_of_a_folder_changes_with_what_lies_in_it(tmp_path):
-    os.utime(tmp_path, ns=(0, 123456789))
-    assert identity(tmp_path) == {"name": tmp_path.name, "mtime_ns": 123456789}
-    (tmp_path / "new.txt").write_bytes(b"new")
-    assert identity(tmp_path) != {"name": tmp_path.name, "mtime_ns": 123456789}
 
 
 def test_nothing_there(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import os
@@ -473,7 +474,11 @@ def test_records_hold_the_patches_and_list_what_is_unusable(tmp_path):
     write_archive(tmp_path / "scenes")
     (tmp_path / "scenes" / "T34TDN_20170611T101031_B11.tif").write_bytes(b"II*\0")
     archive = open_archive(tmp_path / "scenes", Scenes(patch=24))
-    settings = Prepare(workers=1, shard_records=5, max_bad_fraction=0.1)
+    settings = Prepare(workers=1, shard_records=5, max_bad_fraction=0.4)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="16 of 32 images cannot be used"):  # a scene has sixteen
+        prepare(archive, tmp_path / "none", settings)
+    settings = dataclasses.replace(settings, max_bad_fraction=0.5)
     artifacts.run_stage(tmp_path / "one", {}, {}, lambda path: prepare(archive, path, settings))
     manifest = artifacts.load(tmp_path / "one")
     assert manifest["info"]["quarantined"] == 1

@@ -8,6 +8,7 @@ them have; one that has not, or that does not open, is a single unusable item of
 import collections
 import os
 import pathlib
+import statistics
 
 import rasterio
 from absl import logging
@@ -57,12 +58,16 @@ def open_archive(
     (key, bands, dtype), usable, faults = survey.open_scenes(
         files.path, scenes, bool(settings.mask), file_bands, sensor
     )
-    items = [patches.unusable(name, reason) for name, reason in faults.items()]
-    left_out = 0
+    items: list[Item] = []
+    left_out, counts = 0, []
     for scene, grid, shares in survey.measure(files.path, usable, settings):
         left_out += int((shares < settings.min_valid).sum())
         own = (classes.index(scene.scene.folder),) if classes else ()
-        items += patches.make_items(scene, grid, shares, settings, own)
+        made = patches.make_items(scene, grid, shares, settings, own)
+        counts.append(len(made))
+        items += made
+    typical = int(statistics.median(counts))  # what a scene that cannot be read would have given
+    items += [patches.unusable(name, reason, typical) for name, reason in faults.items()]
     size = settings.patch
     return Archive(
         schema=Schema(NAME, {key: Sensor(bands, dtype, size, size)}, classes),

@@ -93,9 +93,9 @@ def make_items(
     return items
 
 
-def unusable(scene: str, reason: str) -> Item:
-    """Stands for a whole scene that cannot be used; reading it says why."""
-    return Item(scene, SPLIT, (), {}, facts={"fault": reason})
+def unusable(scene: str, reason: str, images: int) -> Item:
+    """Stands for a whole scene that cannot be used, of so many images; reading it says why."""
+    return Item(scene, SPLIT, (), {}, facts={"fault": reason, "weight": max(images, 1)})
 
 
 def find_centres(

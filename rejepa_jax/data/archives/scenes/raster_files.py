@@ -60,7 +60,7 @@ def open_file(root: pathlib.Path, file: str) -> rasterio.DatasetReader:
         ):
             try:
                 _open.files[place] = rasterio.open(place, driver=driver)
-            except RasterioError as error:
+            except (RasterioError, UnicodeDecodeError) as error:
                 expected = f"a whole file of GDAL's kind {driver}"
                 raise refusal(file, "nothing that opens", expected) from error
     _open.files.move_to_end(place)

@@ -31,6 +31,9 @@ SENTINEL_2 = {  # the common names of the bands; `rededge` alone could be any of
     "rededge071": "B05",
     "rededge075": "B06",
     "rededge078": "B07",
+    "rededge1": "B05",  # these three: names of bands in Earth Search, which fit no other sensor
+    "rededge2": "B06",
+    "rededge3": "B07",
     "nir": "B08",
     "nir08": "B8A",
     "nir09": "B09",

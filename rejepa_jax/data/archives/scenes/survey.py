@@ -2,7 +2,6 @@
 
 import collections
 import concurrent.futures
-import os
 import pathlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from rejepa_jax.data.archives.scenes.raster_files import CACHE_PER_FILE
 from rejepa_jax.data.archives.scenes.scene_files import Scene
 from rejepa_jax.data.archives.scenes.scene_headers import Described, Kind, describe
 from rejepa_jax.data.archives.scenes.windows import Grid, Layer, known_shares
+from rejepa_jax.data.workers import count_cores
 from rejepa_jax.types import DataError
 
 Given = TypeVar("Given")
@@ -130,7 +130,7 @@ def measure(
 def _each(label: str, act: Callable[[Given], Made], given: Sequence[Given]) -> list[Made]:
     """Does something to each, several at once: GDAL decodes without holding Python's lock."""
     made: list[Made] = []
-    threads = os.cpu_count() or 1
+    threads = count_cores()
     progress = Progress(label, len(given), "files")
     with (
         # Filters of warnings are of the process: those that threads set would undo one another.

@@ -58,7 +58,7 @@ class Layer:
         try:
             pixels = dataset.read(self.numbers, window=window)
             known = np.stack([_unmasked(dataset, n, window, self.numbers) for n in self.numbers])
-        except RasterioError as error:
+        except (RasterioError, UnicodeDecodeError) as error:
             raise refusal(self.file, "blocks that do not decode", "a whole file") from error
         if pixels.shape[1:] != (height // r, width // r):
             got = f"{dataset.height}x{dataset.width} pixels"
