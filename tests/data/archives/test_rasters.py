@@ -305,3 +305,19 @@ def test_to_grid_keeps_dark_apart_from_unknown():
     unknown = np.full((20, 20), -1, np.int16)  # not the least value of its dtype
     unknown[5:] = 3
     assert set(np.unique(to_grid(unknown, 40, nodata=-1))) == {-1, 3}
+
+
+OWN = "+proj=tmerc +lat_0=1 +lon_0=21 +k=0.9 +datum=WGS84"
+
+
+def test_a_reference_system_that_is_no_text_is_a_fault_of_the_file(tmp_path):
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=3, height=2, count=1, dtype="uint8", crs=OWN,
+        transform=rasterio.Affine(10, 0, 500000, 0, -10, 5000000),
+    ) as file:  # fmt: skip
+        file.write(np.ones((1, 2, 3), np.uint8))
+    data = path.read_bytes()
+    assert b"unknown" in data  # the name of the system
+    with pytest.raises(DataError, match=r"a\.tif: got \d+ bytes that do not decode"):
+        read_raster(data.replace(b"unknown", b"\xffnknown"), "a.tif")
