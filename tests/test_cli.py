@@ -143,7 +143,12 @@ def test_inspect_counts_the_papers_parameters():
 
 
 @pytest.mark.parametrize(
-    ("depth", "count"), [(6, "11,314,176"), (8, "14,863,104"), (10, "18,412,032")]
+    ("depth", "count"),
+    [
+        (6, "11,314,176"),
+        pytest.param(8, "14,863,104", marks=pytest.mark.slow),
+        pytest.param(10, "18,412,032", marks=pytest.mark.slow),
+    ],
 )
 def test_inspect_counts_the_papers_predictors(depth, count):
     assert count in describe_config(resolve({"model": {"predictor_depth": depth}}))

@@ -135,15 +135,22 @@ def test_trainer_killed_mid_run_resumes_to_the_same_bits(finished, tmp_path):
     assert [json.loads(line)["step"] for line in logged] == [1, 2, 3, 4, 5, 6]
 
 
+QUICK = ["--config", "configs/quickstart.py"]
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)  # three seconds each to start a process
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "match"),
     [
         (["--config", "configs/none.py"], 2, "no such file"),
-        ([], 2, "no --config"),
-        (["--config", "configs/quickstart.py", "--stage=fly"], 2, "choose from prepare"),
-        (["--config", "configs/quickstart.py", "train.steps=7"], 2, "'train.steps=7' is no flag"),
-        (["--config", "configs/quickstart.py", "--config.train.stepz=1"], 2, "stepz"),
-        (["--config", "configs/quickstart.py", "--config.model.patch_size=7"], 2, "patch_size"),
+        slow([], 2, "no --config"),
+        slow([*QUICK, "--stage=fly"], 2, "choose from prepare"),
+        slow([*QUICK, "train.steps=7"], 2, "'train.steps=7' is no flag"),
+        slow([*QUICK, "--config.train.stepz=1"], 2, "stepz"),
+        ([*QUICK, "--config.model.patch_size=7"], 2, "patch_size"),
         (["--config", "configs/ben14k.py", "--config.data.archive=nowhere"], 3, "nowhere"),
         (["--config", "configs/ben14k.py", "--stage=train"], 3, "manifest.json"),
     ],

@@ -78,8 +78,11 @@ def interrupt(records, directory, after):
             run(CONFIG, records, directory)
 
 
+SLOW = pytest.param(4, [2], marks=pytest.mark.slow)
+
+
 # After 5 steps the checkpoint of 4 is there; after 4 only that of 2; after 1 there is none.
-@pytest.mark.parametrize(("after", "saved"), [(5, [2, 4]), (4, [2]), (1, [])])
+@pytest.mark.parametrize(("after", "saved"), [(5, [2, 4]), SLOW, (1, [])])
 def test_interrupted_and_resumed_run_ends_bit_for_bit_the_same(
     toy_run, records, whole, tmp_path, after, saved
 ):
