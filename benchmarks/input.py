@@ -9,7 +9,7 @@ a row, in patches per second of CPU time of this process, all of its threads tog
     memmap        rival: numpy stacks patches out of one memory-mapped array, in shuffled order
     memmap_into   the same copy into one batch that is allocated once: the memory's own speed
     records       our shards through the real pipeline, shuffled, every checksum at every reading
-    records_once  the same with --config.data.check=first: each record's checksums once a run
+    records_once  the same with --config.data.check=first, after an epoch: no checksum is left to do
     tfdata        rival: TFRecordDataset, parse_single_example, decode_raw, batch; in file order
     checksum      CRC-32C of each patch's bytes, nothing else
     geotiff       rival: twelve band files a patch by rasterio, as the archive ships them
