@@ -6,6 +6,8 @@ import subprocess
 import sys
 import tempfile
 
+import compiling
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TOY = {
     "synthetic.train": 24,
@@ -50,7 +52,7 @@ COMPILED = tempfile.TemporaryDirectory(prefix="rejepa-compiled-")
 def environment():
     """The environment with one device, and compilation that does not dwell on speed."""
     return os.environ | {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": compiling.FLAGS,
         "OPENBLAS_NUM_THREADS": "1",  # its threads wait for one another where cores are shared
         "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
