@@ -1,4 +1,4 @@
-"""How tests compile: without dwelling on speed, since that costs more than anything they run."""
+"""How toy runs compile: without dwelling on speed, since that costs more than what they run."""
 
 import importlib.metadata
 

@@ -178,6 +178,7 @@ def test_readme_searches_with_a_patch_of_the_quickstarts_sensor(finished):
     assert done.stdout.splitlines()[2].split()[:2] == ["1", "1.0000"]
 
 
+@pytest.mark.slow
 def test_export_of_what_was_trained_with_other_settings_is_refused(finished):
     flags = road.arguments(finished[0], stage="export", model__num_heads=4)
     done = road.run("main", *flags)
@@ -185,6 +186,7 @@ def test_export_of_what_was_trained_with_other_settings_is_refused(finished):
     assert "model.num_heads: 2 -> 4" in done.stderr
 
 
+@pytest.mark.slow
 def test_refused_settings_leave_nothing_that_hinders_the_right_ones(finished, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()

@@ -252,6 +252,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 def test_without_vicreg_and_average_a_run_is_flagged_within_twenty_steps(toy_run, records):
     rate = {"start_lr": 1e-2, "peak_lr": 1e-2, "end_lr": 1e-2, "warmup_steps": 0}
     common = {"data": RUN["data"], "optim": rate, "train": {"steps": 20}}
