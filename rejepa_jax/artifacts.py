@@ -9,6 +9,7 @@ bucket has a mirror on this machine (`storage.mirror`), and of the two the bucke
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -254,6 +255,7 @@ def sha256_file(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Returns the versions that a reader would need to repeat a result."""
     out = {"rejepa_jax": rejepa_jax.__version__, "python": platform.python_version()}

@@ -235,17 +235,30 @@ class Eval:
 
 
 @dataclasses.dataclass(frozen=True)
-class Index:
-    """How the embeddings are searched."""
+class Export:
+    """What the embedding files hold, and how many processes write them."""
 
-    kind: str = "auto"  # exact | scann | auto (scann where it is installed)
+    dtype: str = "float32"  # of the stored vectors: float32 | float16 | int8 | bits (their signs)
+    thumbnails: int = 96  # pixels of the longer side; 0 = none
+    processes: int = 1  # that embed side by side, where there is no accelerator
+    part_rows: int = 65536  # images in a file
+    licence: str = ""  # of the images, as SPDX names it; "" = not said
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """How the embeddings are searched; docs/search-engines.md says when which."""
+
+    kind: str = "auto"  # auto (by size and machine) | exact | scann | device | int8 | bits | ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What the page shows."""
 
-    queries: int = 8
+    queries: int = 8  # with their hits
+    map: str = "pca"  # of the embeddings: pca | umap (extra `umap`)
+    points: int = 2000  # images on the map at most; 0 = no map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,6 +282,7 @@ class Config:
     optim: Optim = Optim()
     train: Train = Train()
     health: Health = Health()
+    export: Export = Export()
     eval: Eval = Eval()
     index: Index = Index()
     report: Report = Report()

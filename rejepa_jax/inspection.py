@@ -30,6 +30,7 @@ def artefacts(path: pathlib.Path) -> list[pathlib.Path]:
         FileNotFoundError: there is none.
     """
     candidates = [path, *sorted(path.iterdir())] if path.is_dir() else []
+    candidates += sorted(path.glob("updates/[0-9]*"))
     found = [place for place in candidates if (place / artifacts.MANIFEST).exists()]
     if not found:
         raise FileNotFoundError(f"{path}: no finished artefact here; give a run directory")

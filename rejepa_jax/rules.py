@@ -40,14 +40,18 @@ CHOICES = {
     "optim.weight_decay_schedule": ("cosine", "linear"),
     "health.on_collapse": ("warn", "stop"),
     "eval.pool": ("mean", "mean_std", "gem", "attention"),
-    "index.kind": ("auto", "exact", "scann"),
+    "export.dtype": ("float32", "float16", "int8", "bits"),
+    "report.map": ("pca", "umap"),
+    "index.kind": ("auto", "exact", "scann", "device", "int8", "bits", "hnsw", "faiss"),
 }
 FEATURES = ("context", "prediction", "context_tokens")  # that VICReg can act on
 POSITIVE = (
     *("prepare.shard_records", "train.steps", "train.batch_size", "train.log_every"),
     *("train.save_every", "eval.k", "eval.batch_size", "model.patch_size"),
+    *("export.processes", "export.part_rows"),
     *("mask.num_target_groups", "mae.decoder_depth", "scenes.patch"),
 )
+LARGEST_MAP = 5000  # images
 SIZED = ("embed_dim", "depth", "num_heads", "predictor_dim", "predictor_depth", "predictor_heads")
 SHARES = ("augment.crop_scale", "mask.target_scale", "mask.context_scale")  # 0 < low <= high <= 1
 RANGES = ("augment.crop_ratio", "mask.target_aspect")  # 0 < low <= high
@@ -227,6 +231,12 @@ def _check_lengths(config: Config) -> None:
     )
     health = config.health
     _require(health.every >= 0, f"config.health.every = {health.every}: 0 (never) or more")
+    pictures, points = config.export.thumbnails, config.report.points
+    _require(pictures >= 0, f"config.export.thumbnails = {pictures}: 0 (none) or more")
+    _require(
+        0 <= points <= LARGEST_MAP,
+        f"config.report.points = {points}: 0 (no map) to {LARGEST_MAP}, as all pairs are compared",
+    )
     _require(
         health.every == 0 or health.images >= 4,
         f"config.health.images = {health.images}: at least 4, half of them query the other half",

@@ -31,11 +31,13 @@ from rejepa_jax.data.prepare import count_workers
 from rejepa_jax.data.prepare import prepare as write_records
 from rejepa_jax.data.splits import refuse_leaks
 from rejepa_jax.report import page
-from rejepa_jax.retrieval import embeddings, index
-from rejepa_jax.retrieval.embed import embed_rows, write_embeddings
+from rejepa_jax.retrieval.embed import embed_rows
+from rejepa_jax.retrieval.embeddings import reading
+from rejepa_jax.retrieval.embeddings.exporting import write_embeddings
 from rejepa_jax.retrieval.encoder import Embedder, load_bundle
 from rejepa_jax.retrieval.evaluate import ROWS
 from rejepa_jax.retrieval.evaluate import evaluate as write_evaluation
+from rejepa_jax.retrieval.index import building, stored
 from rejepa_jax.storage import mirror
 from rejepa_jax.training import export as exporting
 from rejepa_jax.training import loop
@@ -170,15 +172,18 @@ def export(config: Config, run: Path) -> None:
         {"checkpoints": checkpoints["fingerprint"]},
         lambda partial: exporting.export(config, records, run / "checkpoints", partial),
     )
+    written = dataclasses.asdict(config.export)
+    written = {name: value for name, value in written.items() if name != "processes"}
     artifacts.run_stage(
         run / "embeddings",
-        {"encoder": config.eval.encoder},
+        {"encoder": config.eval.encoder} | written,
         {"encoders": encoders["fingerprint"], "records": records.manifest["fingerprint"]},
         lambda partial: write_embeddings(
             Embedder(load_bundle(run / "encoders" / config.eval.encoder)),
             records,
             partial,
             config.eval.batch_size,
+            config.export,
         ),
     )
 
@@ -187,11 +192,11 @@ def build_index(config: Config, run: Path) -> None:
     """Builds the index over all embeddings."""
 
     def build(partial: Path) -> artifacts.Built:
-        table = embeddings.read(run / "embeddings", columns=("id",))
-        info = index.build(table.vectors, partial, config.index.kind, table.fingerprint)
-        return artifacts.Built(info)
+        table = reading.read(run / "embeddings", columns=("id",))
+        info = building.build(table.vectors, partial, config.index.kind, table.fingerprint)
+        return artifacts.Built(info, {name: f["sha256"] for name, f in info["files"].items()})
 
-    inputs = fingerprints(run, "embeddings")
+    inputs = fingerprints(run, "embeddings") | {"schema": stored.SCHEMA}
     artifacts.run_stage(run / "index", {"kind": config.index.kind}, inputs, build)
 
 
@@ -203,7 +208,7 @@ def evaluate(config: Config, run: Path) -> None:
     keys = ("encoder", "k", "query_split", "gallery_split", "shared_places")
 
     def build(partial: Path) -> artifacts.Built:
-        table = embeddings.read(run / "embeddings", columns=("id",))
+        table = reading.read(run / "embeddings", columns=("id",))
         encoders: dict[str, Callable[[Any], Any]] = {}
         for name in artifacts.load(run / "encoders")["info"]["encoders"]:
             embedder = Embedder(load_bundle(run / "encoders" / name))

@@ -19,12 +19,16 @@ LAYERS = (
     {"report", "serve"},
     {"stages"},
     {"main", "inspection"},
+    {"verbs"},
     {"cli"},
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Only one optional feature each needs these: they are imported where they are used.
-HEAVY = {"tensorflow", "tensorflow_datasets", "torch", "scann", "tensorboardX"}
+HEAVY = {
+    *("tensorflow", "tensorflow_datasets", "torch", "scann", "tensorboardX", "umap"),
+    *("faiss", "hnswlib", "lancedb", "pgvector", "psycopg", "pymilvus", "qdrant_client"),
+}
 
 
 def room(path):
@@ -50,9 +54,10 @@ def own_imports(path):
 
 
 def at_module_level(tree):
-    """The nodes that run when a module is imported: all but the bodies of functions."""
+    """The nodes that run when a module is imported: neither functions' bodies nor types alone."""
     for node in ast.iter_child_nodes(tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        is_type = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not (is_type or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
             yield node
             yield from at_module_level(node)
 

@@ -2,17 +2,14 @@
 
 import dataclasses
 import fnmatch
-import io
 import math
 import pathlib
-import re
 from collections.abc import Iterable
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rejepa_jax.report.drawing import LINES, to_svg
 from rejepa_jax.training.monitor import read_log
 from rejepa_jax.types import DataError
 
@@ -34,11 +31,13 @@ class Panel:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A drawn panel and what it says, in words."""
+    """A drawn panel and what it says, in words and in numbers."""
 
     title: str
     summary: str
     svg: str
+    names: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]  # step and the value of each name, NaN where none
 
 
 PANELS = {
@@ -68,12 +67,7 @@ PANELS = {
         Panel("EMA momentum", "share of old weights kept", ("ema_momentum",)),
     ),
 }
-INK = "#010203"  # stands for the page's text colour, which an SVG cannot know
-LINES = (("-", "#3d7fc4"), ("--", "#c9711a"))  # legible on white and on black
-GROUP_ID = re.compile(r'(?<=<g) id="(?!line-)[^"]*"')  # the same in every panel, and used by none
-INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-STYLE = {**dict.fromkeys(INKED, INK), "svg.fonttype": "none", "font.size": 9}
+TABLED = 12  # steps of a curve whose numbers stand beside it
 
 
 def draw_curves(path: pathlib.Path) -> dict[str, list[Curve]]:
@@ -110,14 +104,20 @@ def drop_superseded(log: list[dict]) -> list[dict]:
 
 
 def _draw(panel: Panel, series: dict[str, Points]) -> Curve:
-    points, buffer = {name: series[name] for name in panel.shown(series)}, io.StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": panel.title}):  # one salt, unique ids
-        figure = Figure(figsize=(3.5, 2.3), layout="constrained")
-        _plot(figure.add_subplot(), panel, points)
-        figure.savefig(buffer, format="svg", metadata=NO_METADATA, transparent=True)
-    svg = "<svg" + buffer.getvalue().partition("<svg")[2]  # without the XML prologue
-    svg = GROUP_ID.sub("", svg).replace(INK, "currentColor")
-    return Curve(panel.title, "; ".join(_words(*item) for item in points.items()), svg)
+    points = {name: series[name] for name in panel.shown(series)}
+    words = "; ".join(_words(*item) for item in points.items())
+    svg = to_svg(lambda axes: _plot(axes, panel, points), panel.title, words)
+    return Curve(panel.title, words, svg, tuple(points), _rows(points))
+
+
+def _rows(points: dict[str, Points]) -> tuple[tuple[float, ...], ...]:
+    """Returns the first step, the last, and some at even distances between them."""
+    known = [dict(pairs) for pairs in points.values()]
+    steps = sorted(set().union(*known))
+    places = sorted({round(i * (len(steps) - 1) / (TABLED - 1)) for i in range(TABLED)})
+    return tuple(
+        (steps[place], *(pairs.get(steps[place], math.nan) for pairs in known)) for place in places
+    )
 
 
 def _plot(axes: Axes, panel: Panel, points: dict[str, Points]) -> None:
@@ -127,7 +127,6 @@ def _plot(axes: Axes, panel: Panel, points: dict[str, Points]) -> None:
     axes.set(xlabel="step (updates of the weights)", ylabel=panel.unit)
     axes.ticklabel_format(useOffset=False)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
     if len(points) > 1:
         axes.legend(frameon=False)
 

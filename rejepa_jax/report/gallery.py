@@ -22,7 +22,7 @@ class Ranking:
     """Which rows of the records answer which, best first."""
 
     queries: Int[np.ndarray, " q"]
-    hits: Int[np.ndarray, "q k"]
+    hits: Int[np.ndarray, "q k"]  # -1 after the last
     scores: Float[np.ndarray, "q k"]  # cosine
 
 
@@ -74,13 +74,14 @@ def show_answers(ranking: Ranking, records: RecordSet, sensor: str, wanted: int)
     """Returns `wanted` of the queries, evenly spread over their list, with all their hits."""
     answers = []
     for place in spread(len(ranking.queries), wanted):
-        rows = np.append(ranking.queries[place], ranking.hits[place])
+        there = ranking.hits[place][ranking.hits[place] >= 0]
+        rows = np.append(ranking.queries[place], there)
         query, *found = records.read_examples(rows)
         pictures = [_picture(example, records, sensor) for example in (query, *found)]
         hits = tuple(
             Hit(rank, float(score), _shared(query, example, records), picture)
             for rank, (score, example, picture) in enumerate(
-                zip(ranking.scores[place], found, pictures[1:], strict=True), 1
+                zip(ranking.scores[place], found, pictures[1:], strict=False), 1
             )
         )
         answers.append(Answer(pictures[0], hits))

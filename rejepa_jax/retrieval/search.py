@@ -1,126 +1,162 @@
-"""An image in, its neighbours out: over the artefacts of a finished run."""
+"""A query in, the images of a run most like it out; what is searched may change meanwhile."""
 
-import dataclasses
-import json
-import pathlib
-from typing import Any
+import threading
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from absl import logging
 
 from rejepa_jax import artifacts
-from rejepa_jax.data.archives import rasters
-from rejepa_jax.data.archives.bigearthnet import archive as bigearthnet
-from rejepa_jax.retrieval import embeddings, index
+from rejepa_jax.retrieval.asking import ask, elsewhere
+from rejepa_jax.retrieval.collection.collection import Collection
+from rejepa_jax.retrieval.collection.filters import Filter
+from rejepa_jax.retrieval.collection.opening import current_version, open_collection
+from rejepa_jax.retrieval.collection.pixels import Pixels
 from rejepa_jax.retrieval.encoder import Bundle, Embedder, load_bundle
+from rejepa_jax.retrieval.hits import Answer, Hit, hits_of
+from rejepa_jax.retrieval.queries import Query
 from rejepa_jax.types import ConfigError, DataError
 
+EVERYTHING = Filter()
 
-@dataclasses.dataclass(frozen=True)
-class Hit:
-    """One answer."""
 
-    rank: int  # from 1
-    score: float  # cosine
-    id: str
-    labels: list[str]
-    split: str
-    row: int  # in the records
+class _Opened(NamedTuple):
+    """What belongs together and is replaced together."""
+
+    collection: Collection
+    bundle: Bundle
+    embedder: Embedder
 
 
 class Searcher:
-    """A run's encoder, index and embeddings, opened once for many queries."""
+    """A run's encoder and what it has embedded, opened once for many queries, by any thread."""
 
-    def __init__(self, run: pathlib.Path):
-        """Opens the artefacts and refuses any that do not belong together.
+    def __init__(self, run: Path, records: Path | None = None):
+        """Opens what is current and refuses parts that do not belong together.
+
+        `records` is where the run's records are, if not in it; only a crop of one of their images
+        needs them.
 
         Raises:
             FileNotFoundError: a stage has not finished.
             DataError: a file is damaged, or encoder, embeddings and index have different
                 fingerprints.
         """
-        for name in ("encoders", "embeddings", "index"):
-            artifacts.load(run / name)
-        name = artifacts.load(run / "embeddings")["settings"]["encoder"]
-        self.bundle: Bundle = load_bundle(run / "encoders" / name)
-        self._index = index.load(run / "index")
-        self._table = embeddings.read(run / "embeddings", columns=("id", "labels", "split"))
-        made = {"encoder": self.bundle.fingerprint, "index": self._index.fingerprint}
-        for part, fingerprint in made.items():
-            if fingerprint != self._table.fingerprint:
-                raise DataError(
-                    f"{run / 'embeddings'} has the fingerprint {self._table.fingerprint[:12]}, the "
-                    f"{part} {fingerprint[:12]}: they come from different encoders. Remove "
-                    f"{run / 'embeddings'} and {run / 'index'} and run main again"
-                )
-        self._embedder = Embedder(self.bundle)
+        self._run = run
+        self._pixels = Pixels(run, records or run / "records")
+        self._opened = _open(run, None)
+        self._lock = threading.Lock()
+        self.refused = ""  # why what is current is not what is searched; "" where it is
 
-    def search(self, path: pathlib.Path, k: int) -> list[Hit]:
-        """Returns the k images of the run most like the one at `path`, best first."""
-        return self.search_image(read_query(path, self.bundle), k)
+    @property
+    def collection(self) -> Collection:
+        """What is searched now."""
+        return self._opened.collection
 
-    def search_image(self, image: Shaped[np.ndarray, "h w c"], k: int) -> list[Hit]:
-        """Returns the k images of the run most like `image`, in the sensor's own units."""
-        vector = self._embedder({self.bundle.sensor: image[None]})
-        scores, rows = self._index.search(vector, k)
-        return [
-            self._hit(rank, float(score), int(row))
-            for rank, (score, row) in enumerate(zip(scores[0], rows[0], strict=True), 1)
-        ]
+    @collection.setter
+    def collection(self, collection: Collection) -> None:
+        """Searches by one that answers alike, such as one that puts several searches together."""
+        self._opened = self._opened._replace(collection=collection)
 
-    def _hit(self, rank: int, score: float, row: int) -> Hit:
-        table = self._table
-        return Hit(rank, score, table.ids[row], table.labels[row], table.split[row], row)
+    @property
+    def bundle(self) -> Bundle:
+        """The encoder of queries."""
+        return self._opened.bundle
+
+    def reload(self) -> bool:
+        """Takes what is current, if that is another version; whether it did.
+
+        Searches that are under way end on the old one. Where the new one cannot be opened, the old
+        one stays and the reason is logged.
+        """
+        with self._lock:
+            try:
+                version = current_version(self._run)
+                if version == self.collection.version:
+                    return False
+                self._opened = _open(self._run, self._opened)
+            except (ConfigError, DataError, OSError) as error:
+                if str(error) != self.refused:
+                    logging.error("%s stays in use: %s", self.collection.version, error)
+                self.refused = str(error)
+                return False
+            self.refused = ""
+            logging.info("version %s, %d images", self.collection.version, self.collection.rows)
+            return True
+
+    def search(
+        self, query: Query, k: int, where: Filter = EVERYTHING, exclude_queries: bool = True
+    ) -> list[Hit]:
+        """Returns the k images most like what is asked for, best first; fewer if fewer fit."""
+        return self.answer(query, k, where, exclude_queries).hits
+
+    def answer(
+        self,
+        query: Query,
+        k: int,
+        where: Filter = EVERYTHING,
+        exclude_queries: bool = True,
+        exclude_same_place: bool = False,
+    ) -> Answer:
+        """Returns the same with what was searched and how the query was taken.
+
+        Args:
+            query: What is asked for.
+            k: How many hits, 1 to the number of images searched.
+            where: What hits have in common.
+            exclude_queries: Whether images that the query names by id or point are no hits.
+            exclude_same_place: Whether neither are images of the same places as those.
+
+        Raises:
+            ConfigError: the query, k or a filter cannot be used.
+            DataError: an id is not there, an image or a vector cannot be used.
+        """
+        opened = self._opened  # one version from here on, whatever `reload` does
+        collection, catalogue = opened.collection, opened.collection.catalogue
+        asked = ask(query, collection, opened.embedder, self._pixels)
+        if exclude_same_place:
+            where = elsewhere(where, catalogue.describe(asked.rows))
+        mask = where.mask(catalogue)
+        allowed = catalogue.live if mask is None else catalogue.live & mask
+        count = int(allowed.sum())
+        if exclude_queries and asked.rows:
+            allowed = allowed.copy()
+            allowed[asked.rows] = False
+        is_all = allowed is catalogue.live
+        scores, rows = collection.search(asked.vector[None], k, None if is_all else allowed)
+        hits = hits_of(collection, rows[0][rows[0] >= 0], scores[0])
+        notes = asked.notes
+        if mask is not None and len(hits) < k:
+            notes += (f"{count} of {collection.rows} images fit the filters",)
+        return Answer(hits, collection.version, collection.rows, count, notes)
 
 
-def read_query(path: pathlib.Path, bundle: Bundle) -> Shaped[np.ndarray, "h w c"]:
-    """Reads an image file, or a BigEarthNet patch directory, as the bundle's encoder takes it.
+def _open(run: Path, before: _Opened | None) -> _Opened:
+    """Opens what is current; what is compiled for an encoder that stays is kept."""
+    collection = open_collection(run)
+    if before is None or before.bundle.fingerprint != collection.fingerprint:
+        bundle = load_encoder(run)
+        if bundle.fingerprint != collection.fingerprint:
+            raise DataError(
+                f"{run / 'embeddings'} has the fingerprint {collection.fingerprint[:12]}, the "
+                f"encoder {bundle.fingerprint[:12]}: they come from different encoders. Remove "
+                f"{run / 'embeddings'} and {run / 'index'} and run main again"
+            )
+        before = _Opened(collection, bundle, Embedder(bundle))
+    if collection.rows:  # it answers, or is not taken
+        first = np.flatnonzero(collection.catalogue.live)[:1]
+        collection.search(collection.vectors(first), 1)
+    return before._replace(collection=collection)
 
-    An image of another size is cut to its central square and resampled to the records' size, so
-    that square should cover about as much ground as an image of the archive.
+
+def load_encoder(run: Path) -> Bundle:
+    """Loads the encoder that made a run's embeddings.
 
     Raises:
-        ConfigError: it has other bands or another dtype than the encoder's images.
-        DataError: it cannot be read, or holds numbers that are not finite.
+        FileNotFoundError: a stage has not finished.
+        DataError: a file is damaged.
     """
-    if path.is_dir():
-        found = bigearthnet.read_patch(path)
-        if bundle.sensor not in found:
-            raise ConfigError(
-                f"{path} holds bands of {sorted(found)}; the encoder takes {bundle.sensor!r} "
-                f"({', '.join(bundle.record.bands)}): give a patch of that sensor"
-            )
-        image = found[bundle.sensor]
-    elif path.exists():
-        image = rasters.read_image(path.read_bytes(), str(path))
-    else:
-        raise DataError(f"{path}: no such file; give an image file or a patch directory")
-    given, wanted = (image.shape[-1], str(image.dtype)), _pixel(bundle)
-    if given != wanted:
-        raise ConfigError(
-            f"{path} has {given[0]} bands of {given[1]}; the encoder takes {wanted[0]} bands of "
-            f"{wanted[1]} ({', '.join(bundle.record.bands)}): give an image of sensor "
-            f"{bundle.sensor!r} in the archive's own units"
-        )
-    if not np.isfinite(image).all():
-        raise DataError(f"{path}: {(~np.isfinite(image)).sum()} pixels are not finite; fill them")
-    if image.shape == bundle.record.shape:
-        return image
-    nodata = bundle.preprocess.inputs[bundle.sensor].nodata
-    return rasters.fit(rasters.Raster(image), bundle.record.height, nodata).array
-
-
-def _pixel(bundle: Bundle) -> tuple[int, str]:
-    return len(bundle.record.bands), bundle.record.dtype
-
-
-def to_json(hits: list[Hit]) -> str:
-    """Returns the hits as one JSON array."""
-    return json.dumps([dataclasses.asdict(hit) for hit in hits], indent=1)
-
-
-def to_table(hits: list[Hit]) -> list[list[Any]]:
-    """Returns the hits as rows of text under a heading."""
-    heading = ["rank", "score", "id", "split", "labels"]
-    rows = [[str(h.rank), f"{h.score:.4f}", h.id, h.split, "; ".join(h.labels)] for h in hits]
-    return [heading, *rows]
+    artifacts.load(run / "encoders")
+    name = artifacts.load(run / "embeddings")["settings"]["encoder"]
+    return load_bundle(run / "encoders" / name)

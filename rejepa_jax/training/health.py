@@ -16,10 +16,11 @@ from jaxtyping import Bool, Float, Shaped
 from rejepa_jax.config import Config
 from rejepa_jax.data.pipeline import RecordSet
 from rejepa_jax.models.vit import Encoder
-from rejepa_jax.retrieval import exact, metrics
+from rejepa_jax.retrieval import exact
 from rejepa_jax.retrieval.embed import example_batches
 from rejepa_jax.retrieval.encoder import embed
 from rejepa_jax.retrieval.feature_statistics import feature_statistics
+from rejepa_jax.retrieval.metrics.sets import f1_of_ranking
 from rejepa_jax.training import sharding
 from rejepa_jax.training.state import TrainState
 from rejepa_jax.training.step import Update
@@ -127,8 +128,7 @@ class Health:
         queries, gallery = descriptors[::2], descriptors[1::2]
         labels = self._sample.labels
         ranking = exact.top_k(queries, gallery, min(self._config.eval.k, len(gallery)))[1]
-        pairs = metrics.pair_scores(labels[::2], labels[1::2], ranking)
-        return metrics.f1_micro_sets(metrics.query_scores(pairs))
+        return f1_of_ranking(labels[::2], labels[1::2], ranking)
 
     def judge(self, lines: Sequence[Line]) -> None:
         """Warns once when an encoder collapses, given the log up to the measurement just made.

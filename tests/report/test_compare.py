@@ -1,10 +1,11 @@
-import json
 import shutil
 
+import numpy as np
 import pytest
 
 from rejepa_jax import artifacts
-from rejepa_jax.report import compare
+from rejepa_jax.report import compare, finders
+from rejepa_jax.report.sides import open_sides
 from rejepa_jax.types import ConfigError, DataError
 
 
@@ -12,15 +13,6 @@ from rejepa_jax.types import ConfigError, DataError
 def runs(make):
     """Two runs of the same records: one's target encoder has 0.6, the other's encoder 0.5."""
     return [make(name="ours <&>", target=0.6), make(name="mae", encoder="encoder", target=0.5)]
-
-
-def change_table(run, **changes):
-    """Rewrites a run's table as if it had been evaluated otherwise."""
-    table = artifacts.read_json(run / "evaluation" / "table.json") | changes
-    manifest = artifacts.load(run / "evaluation")
-    (run / "evaluation" / "table.json").write_text(json.dumps(table))
-    manifest["files"]["table.json"]["bytes"] = (run / "evaluation" / "table.json").stat().st_size
-    artifacts.write_json(run / "evaluation" / "manifest.json", manifest)
 
 
 def test_runs_stand_side_by_side(runs, tmp_path, parse):
@@ -60,8 +52,6 @@ def test_same_images_and_queries_by_each_run(runs, tmp_path, parse):
     names = ["Last layer, ours <&>", "Last layer, mae", "Roll-out, ours <&>", "Roll-out, mae"]
     for text, name in zip(captions, names * 3, strict=True):
         assert text.startswith(name)
-    counts = [text for _, text in found.all("h3") if "right" in text]
-    assert counts[:2] == ["ours <&>: 2 of 4 right", "mae: 2 of 4 right"]
     for tag, attributes, _ in found.elements:
         assert tag not in {"script", "link", "iframe"}
         if "src" in attributes:
@@ -70,17 +60,49 @@ def test_same_images_and_queries_by_each_run(runs, tmp_path, parse):
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
+def test_hits_stand_in_a_column_a_run_and_those_of_one_run_are_marked(make, tmp_path, parse):
+    # Labels: query 0 has {0, 1}; gallery rows 0 to 4 have {0}, {1}, {2}, {0, 1}, {}.
+    hits = np.array([[0, 3, 1, 4], [0, 2, 1, 3], [4, 1, 0, -1]])
+    runs = [make(name="ours"), make(name="theirs", hits=hits)]  # ours: 3 0 2 4; ...; 4 1 0 2
+    found = parse(compare.write_comparison(runs, tmp_path).read_text())
+    columns = [text for _, text in found.all("h3") if "only here" in text]
+    assert columns == [
+        "ours 2 of 4 right; 1 only here, 0 of these right",
+        "theirs 3 of 4 right; 1 only here, 1 of these right",
+        *["ours 1 of 4 right; 0 only here", "theirs 1 of 4 right; 0 only here"],
+        "ours 0 of 4 right; 1 only here, 0 of these right",
+        "theirs 0 of 3 right; 0 only here",
+    ]
+    marked = [text for _, text in found.all("li") if text.endswith("only here")]
+    assert [text.split("&amp;")[1] for text in marked] == [
+        *["2.jpg only here", "1.jpg only here", "2.jpg only here"]
+    ]
+    words = [text for _, text in found.all("p")]
+    # 2 of our 12 hits, 1 of their 11.
+    assert (
+        "Over all 3 queries, of the hits of ours 17 %, theirs 9 % are found by no other run."
+        in words
+    )
+
+
+def test_finders_are_counted_over_all_runs():
+    runs = [np.array([row]) for row in ([1, 2, 3], [3, 4, 5], [3, 1, -1])]
+    counts = finders.count_finders(runs)
+    assert [count.tolist() for count in counts] == [[[2, 1, 3]], [[3, 1, 1]], [[3, 2, 0]]]
+    assert finders.shares_alone(counts) == [1 / 3, 2 / 3, 0]
+
+
 def test_invented_images_are_called_so(make, tmp_path):
     runs = [make("synthetic", name) for name in ("one", "other")]
     assert "invented scenes" in compare.write_comparison(runs, tmp_path).read_text()
 
 
-def test_rows_that_one_run_lacks_are_dashes(runs):
+def test_rows_that_one_run_lacks_are_dashes(runs, change_table):
     change = artifacts.read_json(runs[1] / "evaluation" / "table.json")["rows"]
     change = [line for line in change if line["descriptor"] != "ZCA patches"]
     change.append(change[-1] | {"descriptor": "other encoder"})
     change_table(runs[1], rows=change)
-    rows = compare.side_by_side(compare.open_sides(runs))
+    rows = compare.side_by_side(open_sides(runs))
     names = list(dict.fromkeys(row.descriptor for row in rows))
     expected = ["searched encoder", "untrained encoder", "other encoder"]
     assert names == [*expected, "image statistics", "ZCA patches", "random ranking"]
@@ -97,7 +119,9 @@ def test_rows_that_one_run_lacks_are_dashes(runs):
         ({"gallery": {"split": "gallery", "images": 4}}, "gallery = .*'images': 4"),
     ],
 )
-def test_runs_that_were_evaluated_otherwise_are_refused(runs, tmp_path, changes, words):
+def test_runs_that_were_evaluated_otherwise_are_refused(
+    runs, change_table, tmp_path, changes, words
+):
     change_table(runs[1], **changes)
     with pytest.raises(ConfigError, match=words):
         compare.write_comparison(runs, tmp_path)
@@ -136,5 +160,5 @@ def test_a_run_that_is_not_finished_is_named(runs, tmp_path):
 
 
 def test_runs_of_one_name_are_told_apart(make):
-    sides = compare.open_sides([make(name="a/run"), make(name="b/run")])
+    sides = open_sides([make(name="a/run"), make(name="b/run")])
     assert [side.name for side in sides] == ["a/run", "b/run"]

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from rejepa_jax.report import curves
+from rejepa_jax.report import curves, drawing
 from rejepa_jax.types import DataError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -110,7 +110,7 @@ def test_the_picture_takes_the_colours_of_the_page_and_nothing_from_outside(writ
     assert dict(matplotlib.rcParams) == before
     assert curve.svg.startswith("<svg")
     assert "currentColor" in curve.svg
-    assert curves.INK not in curve.svg
+    assert drawing.INK not in curve.svg
     assert not re.findall(r'(?:href|src)="(?!#)', curve.svg)
 
 

@@ -10,31 +10,18 @@ from rejepa_jax.report import page
 from rejepa_jax.types import DataError
 
 
-@pytest.fixture
-def write(make, tmp_path):
-    def write(queries=3, **values):
-        run = make(**values)
-        out = tmp_path / "out"
-        out.mkdir()
-        records = pipeline.open_records(run / "records")
-        built = page.write_report(run, records, Report(queries), out)
-        assert [path.name for path in out.iterdir()] == ["report.html"]
-        return (out / "report.html").read_text(encoding="utf-8"), built
-
-    return write
-
-
 def test_nothing_is_fetched(write, parse):
-    text, _ = write()
+    text, _ = write(is_whole=True)
     for tag, attributes, _ in parse(text).elements:
-        assert tag not in {"script", "link", "iframe", "object", "embed", "base"}
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
+        assert not any(name.startswith("on") for name in attributes)
         for name, value in attributes.items():
             if name in {"src", "srcset", "data", "poster", "action"}:
                 assert value.startswith("data:image/jpeg;base64,")
             if name.endswith("href"):
                 assert value.startswith("#")
             if not name.startswith("xmlns"):
-                assert not re.search(r"https?:|^//", value)
+                assert not re.search(r"https?:|^//", value or "")
     assert "@import" not in text
     assert not re.findall(r"url\((?!#)", text)
     (policy,) = [a["content"] for a, _ in parse(text).all("meta") if "http-equiv" in a]
@@ -62,17 +49,6 @@ def test_every_picture_says_what_it_is(write, parse):
         "Query: <b id=\"r5\">&amp;5.jpg. Labels: <script>alert(1)</script>, Fields & 'meadows'."
     )
     assert alts[4] == 'Hit 4, wrong: <b id="r4">&amp;4.jpg. Labels: none.'
-
-
-def test_names_from_the_data_are_text(write, parse):
-    text, _ = write()
-    found = parse(text)
-    assert not found.all("script")
-    assert '<b id="metric">' in [words for _, words in found.all("h4")]
-    assert all("id" not in attributes for attributes, _ in found.all("b"))
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert found.all("h1")[0][1] == "run <&>"
-    assert '<b id="r5">&amp;5.jpg' in found.all("span", "id")[0][1]
 
 
 def test_the_table_shows_the_numbers_of_its_file(write, tmp_path, parse):
@@ -194,10 +170,6 @@ def test_the_same_run_gives_the_same_page(make, tmp_path):
     assert texts[0] == texts[1]
 
 
-def test_no_gallery_is_a_page_too(write, parse):
-    assert not parse(write(queries=0)[0]).all("img")
-
-
 @pytest.mark.parametrize(
     ("missing", "error", "words"),
     [
@@ -224,10 +196,3 @@ def test_stages_of_two_runs_are_not_mixed(make, tmp_path):
     artifacts.write_json(run / "evaluation" / "manifest.json", manifest)
     with pytest.raises(DataError, match=r"evaluation: got one made from records 0123456789ab, exp"):
         page.write_report(run, records, Report(), tmp_path)
-
-
-def test_a_table_without_the_rival_is_refused(tmp_path):
-    rows = [{"descriptor": "target encoder", "form": "plain"}]
-    table = {"encoder": "target", "k": 4, "rows": rows}
-    with pytest.raises(DataError, match=r"got rows for \['target encoder'\], expected image stat"):
-        page.judge(table, ["image statistics"], tmp_path / "table.json")

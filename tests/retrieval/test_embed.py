@@ -6,7 +6,7 @@ from flax import nnx
 
 from rejepa_jax.data.preprocess import Preprocess, SensorInput
 from rejepa_jax.models.vit import Encoder, EncoderSpec
-from rejepa_jax.retrieval import embed, embeddings
+from rejepa_jax.retrieval import embed
 from rejepa_jax.retrieval.encoder import Bundle, Embedder
 
 SPEC = EncoderSpec(16, 8, 3, 16, 1, 2, 4.0, "float32")
@@ -40,33 +40,14 @@ def test_rows_come_in_the_order_asked_for_whatever_the_last_batch_lacks(
     embedder, records, expected
 ):
     rows = np.array([9, 0, 4, 2, 2, 7, 1])
-    places, vectors = embed.embed_examples(embedder, records, rows, 5)
-    assert [place.id for place in places] == [f"place{row:03d}" for row in rows]
-    assert all(place.images == {} for place in places)
-    np.testing.assert_array_equal(vectors, expected[rows])
-    np.testing.assert_array_equal(embed.embed_rows(embedder, records, rows, 5), vectors)
+    np.testing.assert_array_equal(embed.embed_rows(embedder, records, rows, 5), expected[rows])
 
 
-def test_every_record_is_written_in_row_order(embedder, records, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(embed, "PART_ROWS", 4)
-    built = embed.write_embeddings(embedder, records, tmp_path, 5)
-    assert built.info == {"rows": 10, "fingerprint": "mark"}
-    written = embeddings.read(tmp_path, columns=())
-    np.testing.assert_array_equal(written.vectors, expected)
-    assert written.fingerprint == "mark"
-    assert written.ids == [f"place{n:03d}" for n in range(10)]
-    assert written.split == ["test"] * 3 + ["train"] * 7
-    assert written.labels == [[fake_archive.CLASSES[n % 3]] for n in range(10)]
-
-
-def test_finished_parts_are_not_made_again(embedder, records, tmp_path, monkeypatch):
-    monkeypatch.setattr(embed, "PART_ROWS", 4)
-    embed.write_embeddings(embedder, records, tmp_path, 5)
-    parts = sorted(tmp_path.iterdir())
-    assert len(parts) == 3
-    before = [part.read_bytes() for part in parts]
-    inodes = [part.stat().st_ino for part in parts]
-    parts[1].unlink()
-    embed.write_embeddings(embedder, records, tmp_path, 5)
-    assert [part.read_bytes() for part in parts] == before
-    assert [part.stat().st_ino for part in parts][::2] == inodes[::2]
+def test_batches_have_the_examples_asked_for_and_images_padded_with_the_last(records):
+    batches = list(embed.example_batches(records, np.array([9, 0, 4]), "s2", 2))
+    assert [[place.id for place in places] for places, _ in batches] == [
+        ["place009", "place000"],
+        ["place004"],
+    ]
+    last = fake_archive.pixels(4, records.schema)["s2"]
+    np.testing.assert_array_equal(batches[1][1], [last, last])

@@ -20,9 +20,9 @@ from rejepa_jax.data.archives import synthetic
 from rejepa_jax.data.archives.bigearthnet import archive as bigearthnet
 from rejepa_jax.data.prepare import prepare
 from rejepa_jax.models.arrays import named_arrays
-from rejepa_jax.retrieval import metrics
 from rejepa_jax.retrieval.encoder import embed
 from rejepa_jax.retrieval.feature_statistics import feature_statistics
+from rejepa_jax.retrieval.metrics.evaluating import evaluate
 from rejepa_jax.training import checkpoint, loop
 from rejepa_jax.training.compute import Compute
 from rejepa_jax.training.health import CollapseError, Health, collapsed, read_sample
@@ -134,7 +134,7 @@ def test_measures_equal_those_of_the_embeddings_on_one_device(health, toy_run, r
         assert measured[f"context/{name}"] == pytest.approx(value, rel=1e-4), name
     labels = np.eye(3, dtype=bool)[[label for example in examples for label in example.labels]]
     ranking = np.argsort(-vectors[::2] @ vectors[1::2].T, axis=1)  # k = 10, the gallery has five
-    expected = metrics.evaluate(labels[::2], labels[1::2], ranking)["f1_micro_sets"].value
+    expected = evaluate(labels[::2], labels[1::2], ranking)["f1_micro_sets"].value
     assert measured["context/f1"] == pytest.approx(expected)
 
 

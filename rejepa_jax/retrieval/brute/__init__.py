@@ -1,0 +1,1 @@
+"""Search that compares every row: on a CPU, and on an accelerator."""

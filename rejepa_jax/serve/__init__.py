@@ -1,0 +1,1 @@
+"""Search over HTTP: the API, the page, and what keeps a server up while strangers use it."""

@@ -1,0 +1,1 @@
+"""What the `rejepa` command can do: a file for each kind of verb."""
