@@ -41,6 +41,7 @@ EXPECTED = f"expected a whole {', '.join(FORMATS)} file"
 MAX_DECODED = 2**28  # bytes of pixels
 MEMORY = 2**30  # bytes that decoding may take beside what is there
 MAX_FILES = 16
+STATM = pathlib.Path("/proc/self/statm")
 TOO_LARGE, NO_IMAGE = 413, 415
 
 
@@ -102,15 +103,15 @@ def confine(seconds: float, memory: int) -> None:
 
     The clock is the process's own: at the deadline the kernel ends it, whatever it is doing.
     """
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
-    taken = pages * resource.getpagesize()
     limits = {
-        resource.RLIMIT_AS: taken + memory,
         resource.RLIMIT_CPU: int(seconds) + 1,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: MAX_FILES,
     }
+    if STATM.exists():  # elsewhere than on Linux the kernel keeps no such limit
+        pages = int(STATM.read_text().split()[0])
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + memory
     for name, most in limits.items():
         resource.setrlimit(name, (most, most))
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -170,21 +170,26 @@ def test_swap_of_the_index_while_clients_search_fails_no_request(tmp_path):
         clients = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for each in clients:
             each.start()
-        for step in range(3):
-            rows = searched_run.part([100 + step], more[step : step + 1])
-            updates.add(run, [Rows(rows, lambda _: None)], {"fingerprint": bundle.fingerprint})
+
+        def published(change, *arguments):
             seen = len(versions)
-            wait(lambda seen=seen: len(versions) > seen, 20)
-        updates.delete(run, ["place022", "place100"])
-        wait(lambda: len(versions) == 5, 20)
-        updates.merge(run)
-        wait(lambda: len(versions) == 6, 20)
-        (run / "updates" / "CURRENT").write_text("damaged")  # the version that was opened stays
-        time.sleep(1.5)
-        stop.set()
-        for each in clients:
-            each.join()
+            change(run, *arguments)
+            wait(lambda: len(versions) > seen or not clients[0].is_alive(), 30)
+
+        try:
+            for step in range(3):
+                rows = Rows(searched_run.part([100 + step], more[step : step + 1]), lambda _: None)
+                published(updates.add, [rows], {"fingerprint": bundle.fingerprint})
+            published(updates.delete, ["place022", "place100"])
+            published(updates.merge)
+            (run / "updates" / "CURRENT").write_text("damaged")  # what was opened stays in use
+            time.sleep(1.5)
+        finally:
+            stop.set()
+            for each in clients:
+                each.join()
         assert client.get("/api/info").json()["rows"] == 25
+    assert len(versions) == 6
     assert set(codes) == {200}
     assert len(codes) > 50
 

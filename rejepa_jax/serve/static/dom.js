@@ -23,7 +23,8 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 /** A button that sends no form. */
-export const button = (attributes, ...children) => element("button", { type: "button", ...attributes }, ...children);
+export const button = (attributes, ...children) =>
+  element("button", { type: "button", ...attributes }, ...children);
 
 /** An icon of the sprite in index.html; decoration, so hidden from screen readers. */
 export function icon(name) {
@@ -89,7 +90,9 @@ export function describe(item) {
 /** A thumbnail, or a quiet placeholder where there is none or it does not load. */
 export function thumbnail(item) {
   const words = describe(item);
-  const none = element("span", { class: "no-image", role: "img", "aria-label": `${words} (no thumbnail)` }, icon("image"));
-  const image = element("img", { src: item.thumbnail, alt: words, loading: "lazy", onerror: () => image.replaceWith(none) });
+  const name = `${words} (no thumbnail)`;
+  const none = element("span", { class: "no-image", role: "img", "aria-label": name }, icon("image"));
+  const image = element("img", { src: item.thumbnail, alt: words, loading: "lazy" });
+  image.addEventListener("error", () => image.replaceWith(none));
   return item.thumbnail ? image : none;
 }

@@ -38,7 +38,10 @@ function dataLayers(colour) {
   const radius = ["interpolate", ["linear"], ["zoom"], 1, 1.7, 5, 2.8, 9, 4.5];
   const dot = { "circle-radius": radius, "circle-color": colour("item"), "circle-opacity": 0.65 };
   const edge = { "line-color": accent, "line-width": 1.6, "line-dasharray": [3, 2] };
-  const core = { "circle-radius": 5, "circle-color": accent, "circle-stroke-color": colour("surface"), "circle-stroke-width": 2 };
+  const core = {
+    "circle-radius": 5, "circle-color": accent,
+    "circle-stroke-color": colour("surface"), "circle-stroke-width": 2,
+  };
   return [
     layer("items", "circle", "items", dot),
     layer("box", "fill", "box", { "fill-color": accent, "fill-opacity": 0.08 }),
@@ -53,7 +56,8 @@ function dataLayers(colour) {
 function hitLayers(colour, row) {
   const fill = ["match", ["get", "mark"], 1, colour("plus"), -1, colour("minus"), colour("hit")];
   const disc = (radius, edge, width) => ({
-    "circle-radius": radius, "circle-color": fill, "circle-stroke-color": colour(edge), "circle-stroke-width": width,
+    "circle-radius": radius, "circle-color": fill,
+    "circle-stroke-color": colour(edge), "circle-stroke-width": width,
   });
   const onTop = { "circle-sort-key": ["-", 0, ["get", "rank"]] };
   const rank = {
