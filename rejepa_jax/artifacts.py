@@ -24,6 +24,7 @@ from absl import logging
 
 import rejepa_jax
 from rejepa_jax.storage import fetching, files, keeping, mirror
+from rejepa_jax.storage.json_files import plain, read_json, write_json
 from rejepa_jax.types import ConfigError, DataError
 
 MANIFEST = mirror.MANIFEST
@@ -58,11 +59,13 @@ def run_stage(
     of all that is complete beside it are brought here.
 
     Raises:
-        ConfigError: the artefact, or the unfinished one, was made with other settings.
+        ConfigError: the artefact, or the unfinished one, was made with other settings, or something
+            that is not ours is in the way.
         DataError: a file of the complete artefact is missing or has another size.
     """
     settings, inputs = plain(settings), plain(inputs)
     name = directory.name
+    refuse_stranger(directory)
     if (directory / MANIFEST).exists():
         manifest = load(directory, is_fetched=False)
         refuse_changes(directory, manifest["settings"], settings)
@@ -71,6 +74,8 @@ def run_stage(
             return manifest
         logging.warning("%s: what it was made from has changed; making it again", name)
     partial = directory.with_name(name + mirror.PARTIAL)
+    refuse_stranger(partial)
+    refuse_stranger(old(directory))
     if not (partial / MANIFEST).exists():
         fetching.resume(partial, BEGUN)
     if not _is_finished(partial, settings, inputs):
@@ -125,7 +130,47 @@ def _open_partial(
 
 def _remove(partial: pathlib.Path) -> None:
     keeping.forget(partial)
-    shutil.rmtree(partial)
+    remove(partial)
+
+
+def remove(directory: pathlib.Path) -> None:
+    """Removes what is ours, its mark last: what a crash leaves of it is still known as ours."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in (BEGUN, MANIFEST):
+            path.unlink()
+    shutil.rmtree(directory)
+
+
+def refuse_stranger(path: pathlib.Path) -> None:
+    """Raises a ConfigError if what is there might be somebody's work, and would be replaced.
+
+    Ours is what has a manifest or the mark of a build that was begun, and all of a mirror; an empty
+    directory is nobody's.
+    """
+    if not os.path.lexists(path) or mirror.find(path) or _is_ours(path):
+        return
+    what = "a folder with other things in it" if path.is_dir() else "a file"
+    raise ConfigError(
+        f"{path}: got {what} there, expected nothing, an empty folder or one that was made here "
+        "before; give another directory, or move that away"
+    )
+
+
+def _is_ours(path: pathlib.Path) -> bool:
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    marks = [read_json(path / name) for name in (MANIFEST, BEGUN) if name in names]
+    keys = [mark.keys() for mark in marks if isinstance(mark, dict)]
+    is_marked = any(known >= {"settings", "inputs"} for known in keys)
+    return is_marked or names <= {BEGUN + ".tmp"}  # which an interruption left all alone
+
+
+def old(directory: pathlib.Path) -> pathlib.Path:
+    """Returns where an artefact stands for the moment in which another takes its place."""
+    return directory.with_name(directory.name + ".old")
 
 
 def refuse_changes(where: pathlib.Path, before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -177,17 +222,22 @@ def publish(partial: pathlib.Path, directory: pathlib.Path) -> None:
     """Renames `partial` to `directory`; what stood there goes only once the new one is in place.
 
     In a mirror the bucket comes first: what is complete here is complete there.
+
+    Raises:
+        ConfigError: something that is not ours is in the way.
     """
+    before = old(directory)
+    refuse_stranger(directory)
+    refuse_stranger(before)
     keeping.publish(partial, directory, read_json(partial / MANIFEST)["files"])
-    old = directory.with_name(directory.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
+    if before.exists():
+        remove(before)
     if directory.exists():
-        directory.rename(old)
+        directory.rename(before)
     partial.rename(directory)
     keeping.forget(partial)
-    if old.exists():
-        shutil.rmtree(old)
+    if before.exists():
+        remove(before)
 
 
 def load(directory: pathlib.Path, is_fetched: bool = True) -> dict[str, Any]:
@@ -265,37 +315,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return out
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
-        json.dump(plain(content), file, indent=1, sort_keys=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """Reads a JSON file; raises a DataError if it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: got {error}, expected JSON; remove {path.parent} and run again"
-        ) from error
-
-
-def plain(content: Any) -> Any:
-    """Turns tuples and dataclasses into what JSON gives back, so that both compare equal."""
-    if dataclasses.is_dataclass(content) and not isinstance(content, type):
-        content = dataclasses.asdict(content)
-    if isinstance(content, Mapping):
-        return {str(key): plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [plain(item) for item in content]
-    return content
 
 
 def _flat(content: Any, path: str = "") -> dict[str, Any]:

@@ -20,6 +20,8 @@ rejepa doctor                              what this machine offers
 """
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 
@@ -32,6 +34,14 @@ from rejepa_jax.types import ConfigError, DataError
 from rejepa_jax.verbs import loading, looking, scoring, searching, serving, weights
 
 KINDS = (searching, serving, scoring, loading, weights, looking)
+UNHEARD = 141  # what a shell says of a program whose reader has gone
+ADVICE: dict[type[OSError], str] = {
+    FileNotFoundError: "something there; correct the path",
+    FileExistsError: "nothing there; give another path",
+    IsADirectoryError: "a file; give the path of one",
+    NotADirectoryError: "a folder; correct the path",
+    PermissionError: "the right to use it; change its rights, or give another path",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +69,10 @@ def _open_places(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs one verb; returns the exit code: 0 done, 2 usage, 3 data, 75 a store is silent."""
+    """Runs one verb; returns the exit code.
+
+    0 done, 2 usage, 3 data or files, 75 a store is silent, 141 nobody reads the output any more.
+    """
     flags.FLAGS.mark_as_parsed()  # absl's logging waits for it
     set_up_logging()
     arguments, settings = parser().parse_known_args(argv)
@@ -76,9 +89,36 @@ def main(argv: Sequence[str]) -> int:
     except StoreError as error:
         logging.error("%s", error)
         return 75
-    except (DataError, FileNotFoundError) as error:
+    except DataError as error:
         logging.error("%s", error)
         return 3
+    except OSError as error:
+        return _tell(error)
+
+
+def _tell(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError) and _is_unheard():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is buffered
+        return UNHEARD
+    logging.error("%s", _sentence(error))
+    return 3
+
+
+def _is_unheard() -> bool:
+    """Whether the reader of our output, such as `head`, has gone."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _sentence(error: OSError) -> str:
+    """Says what the system says of a file; what has no number of the system's is our own text."""
+    if error.errno is None:
+        return str(error)
+    names = [str(name) for name in (error.filename2, error.filename) if name is not None]
+    where = f"{names[0]}: " if names else ""
+    expected = ADVICE.get(type(error), "the system to do it; mend that, then run again")
+    return f"{where}got {error.strerror!r}, expected {expected}"
 
 
 def run() -> None:

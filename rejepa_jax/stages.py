@@ -34,6 +34,7 @@ from rejepa_jax.report import page
 from rejepa_jax.retrieval.embed import embed_rows
 from rejepa_jax.retrieval.embeddings import reading
 from rejepa_jax.retrieval.embeddings.exporting import write_embeddings
+from rejepa_jax.retrieval.embeddings.parts import open_parts
 from rejepa_jax.retrieval.encoder import Embedder, load_bundle
 from rejepa_jax.retrieval.evaluate import ROWS
 from rejepa_jax.retrieval.evaluate import evaluate as write_evaluation
@@ -192,8 +193,8 @@ def build_index(config: Config, run: Path) -> None:
     """Builds the index over all embeddings."""
 
     def build(partial: Path) -> artifacts.Built:
-        table = reading.read(run / "embeddings", columns=("id",))
-        info = building.build(table.vectors, partial, config.index.kind, table.fingerprint)
+        footer = reading.copy_vectors(run / "embeddings", partial / stored.VECTORS)
+        info = building.build(None, partial, config.index.kind, footer["fingerprint"])
         return artifacts.Built(info, {name: f["sha256"] for name, f in info["files"].items()})
 
     inputs = fingerprints(run, "embeddings") | {"schema": stored.SCHEMA}
@@ -208,12 +209,13 @@ def evaluate(config: Config, run: Path) -> None:
     keys = ("encoder", "k", "query_split", "gallery_split", "shared_places")
 
     def build(partial: Path) -> artifacts.Built:
-        table = reading.read(run / "embeddings", columns=("id",))
+        vectors = reading.read_vectors(run / "embeddings")
+        fingerprint = open_parts(run / "embeddings").footer["fingerprint"]
         encoders: dict[str, Callable[[Any], Any]] = {}
         for name in artifacts.load(run / "encoders")["info"]["encoders"]:
             embedder = Embedder(load_bundle(run / "encoders" / name))
-            if embedder.bundle.fingerprint == table.fingerprint:
-                encoders[name] = table.vectors.__getitem__  # all rows are embedded already
+            if embedder.bundle.fingerprint == fingerprint:
+                encoders[name] = vectors.__getitem__  # all rows are embedded already
             else:
                 encoders[name] = functools.partial(
                     embed_rows, embedder, records, batch_size=config.eval.batch_size

@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -261,10 +262,61 @@ def test_finished_but_unpublished_work_of_other_settings_is_refused(tmp_path, cr
 
 
 def test_leftover_of_an_earlier_publication_is_no_hindrance(stage):
-    (stage.parent / "stage.old").mkdir()
-    (stage.parent / "stage.old" / "a.txt").write_text("ancient")
+    shutil.copytree(stage, stage.with_name("stage.old"))
     run_stage(stage, SETTINGS, {"records": "new"}, build)
     assert {path.name for path in stage.parent.iterdir()} == {"stage"}
+
+
+# --- what others have made
+
+
+@pytest.mark.parametrize("name", ["stage", "stage.partial", "stage.old"])
+@pytest.mark.parametrize("files", [None, {"thesis.md": "mine"}, {"manifest.json": '{"name": 1}'}])
+def test_what_is_not_ours_is_refused_and_stays(tmp_path, name, files):
+    theirs = tmp_path / name
+    if files is None:
+        theirs.write_text("mine")
+    else:
+        theirs.mkdir()
+        for file, text in files.items():
+            (theirs / file).write_text(text)
+    what = "a file" if files is None else "a folder with other things in it"
+    with pytest.raises(ConfigError, match=f"{name}: got {what} there, expected .*; give another"):
+        run_stage(tmp_path / "stage", SETTINGS, INPUTS, never)
+    assert list(tmp_path.iterdir()) == [theirs]
+    assert (
+        theirs.read_text() == "mine" if files is None else contents(theirs).keys() == files.keys()
+    )
+
+
+def test_publication_over_what_is_not_ours_is_refused(stage, tmp_path):
+    theirs = tmp_path / "other"
+    theirs.mkdir()
+    (theirs / "thesis.md").write_text("mine")
+    with pytest.raises(ConfigError, match="other: got a folder with other things"):
+        artifacts.publish(stage, theirs)
+    assert contents(theirs) == {"thesis.md": b"mine"}
+
+
+def test_empty_directories_are_filled(tmp_path):
+    for name in ("stage", "stage.partial", "stage.old"):
+        (tmp_path / name).mkdir()
+    run_stage(tmp_path / "stage", SETTINGS, INPUTS, build)
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+    assert artifacts.verify(tmp_path / "stage") == []
+
+
+def test_crash_while_the_replaced_is_removed_is_no_hindrance(stage, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(stage, SETTINGS, {"records": "new"}, build)
+    assert (stage.with_name("stage.old") / "manifest.json").exists()
+    run_stage(stage, SETTINGS, {"records": "newer"}, build)
+    assert [path.name for path in stage.parent.iterdir()] == ["stage"]
 
 
 # --- checks

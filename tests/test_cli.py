@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from PIL import Image
 from rejepa_jax import cli
 from rejepa_jax.inspection import describe_config
 from rejepa_jax.resolve import resolve
+from rejepa_jax.retrieval.embeddings.writing import whole
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,50 @@ def test_query_of_another_size_is_cut_to_its_central_square_and_resampled(run, t
     assert cli.main(["search", str(run), str(tmp_path / "wide.png"), "-k", "1", "--json"]) == 0
     (hit,) = json.loads(capsys.readouterr().out)
     assert hit["id"] == "red/red_3.png"
+
+
+def test_file_that_is_none_or_a_folder_is_told(run, tmp_path, caplog):
+    told = f"{tmp_path}: got 'Is a directory', expected a file; give the path of one"
+    refuse(caplog, 3, told, "delete", run, "--ids", tmp_path)
+    missing = tmp_path / "ids.txt"
+    told = f"{missing}: got 'No such file or directory', expected something there; correct the path"
+    refuse(caplog, 3, told, "delete", run, "--ids", missing)
+    assert "[Errno" not in caplog.text
+
+
+def test_file_that_cannot_get_its_name_is_told_and_leaves_nothing(tmp_path, monkeypatch, caplog):
+    taken = tmp_path / "hits.json"
+    taken.mkdir()
+
+    def act(_):
+        with whole(taken) as unfinished:
+            unfinished.write_text("[]")
+
+    monkeypatch.setattr(cli.looking, "doctor", act)
+    refuse(caplog, 3, f"{taken}: got 'Is a directory', expected a file; give the path", "doctor")
+    assert list(tmp_path.iterdir()) == [taken]
+
+
+def test_reader_that_has_seen_enough_ends_a_verb_quietly(run, monkeypatch, caplog):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        caplog.clear()
+        code = cli.main(["search", str(run), "--id", "red/red_3.png", "-k", "30", "--json"])
+    assert code == cli.UNHEARD
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_connection_that_breaks_is_told(monkeypatch, caplog):
+    def act(_):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(cli.looking, "doctor", act)
+    reading, writing = os.pipe()
+    with open(reading), open(writing, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        refuse(caplog, 3, "got 'Broken pipe', expected the system to do it", "doctor")
 
 
 def test_search_without_a_finished_index_is_refused(tmp_path, caplog):

@@ -131,21 +131,34 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def write(answer: Answer, path: Path, title: str, thumbnail: Thumbnail = lambda _: None) -> None:
-    """Writes the hits in the form that the file's ending names.
+def check_file(path: Path) -> str:
+    """Returns the ending of a file that `write` can write.
 
     Raises:
-        ConfigError: another ending.
+        ConfigError: another ending, a folder in its place, or no folder to hold it.
     """
     ending = path.suffix.lower()
-    if ending == ".parquet":
-        write_geoparquet(answer.hits, path)
-        return
-    if ending not in TEXT_FORMS:
+    if ending not in (".parquet", *TEXT_FORMS):
         raise ConfigError(
             f"{path}: got the ending {ending!r}, expected .parquet or {', '.join(TEXT_FORMS)}; "
             "name the file so"
         )
+    if path.is_dir() or not path.parent.is_dir():
+        what = "a folder of that name" if path.is_dir() else f"no folder {path.parent}"
+        raise ConfigError(f"{path}: got {what}, expected to write a file there; name another")
+    return ending
+
+
+def write(answer: Answer, path: Path, title: str, thumbnail: Thumbnail = lambda _: None) -> None:
+    """Writes the hits in the form that the file's ending names.
+
+    Raises:
+        ConfigError: as `check_file` does.
+    """
+    ending = check_file(path)
+    if ending == ".parquet":
+        write_geoparquet(answer.hits, path)
+        return
     form = TEXT_FORMS[ending]
     text = form(answer.hits) if form else as_html(answer, title, thumbnail)
     with whole(path) as unfinished:

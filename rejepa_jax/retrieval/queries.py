@@ -75,6 +75,8 @@ def read_vectors(path: Path) -> tuple[tuple[Float[np.ndarray, " d"], ...], str]:
             with found as file:
                 found = file["vectors"]
                 mark = str(file["fingerprint"]) if "fingerprint" in file else ""
+        if found.dtype.kind not in "fiu":  # of complex numbers half would go, in silence
+            raise ValueError(f"numbers of the type {found.dtype}")
         vectors = np.asarray(found, np.float32)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(

@@ -2,13 +2,12 @@
 
 import hashlib
 import hmac
-import html
 import http.cookies
 import urllib.parse
 
-from starlette.datastructures import Headers
-from starlette.responses import HTMLResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rejepa_jax.serve.errors import refusal
 from rejepa_jax.serve.settings import Settings
@@ -32,10 +31,13 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        response = self._answer(scope)
+        is_let_in = scope["path"] == "/" and self._is_in_address(scope)
+        response = self._refusal(scope, is_let_in)
+        if is_let_in and response is None:
+            send = self._with_cookie(send)
         await (response or self.app)(scope, receive, send)
 
-    def _answer(self, scope: Scope) -> Response | None:
+    def _refusal(self, scope: Scope, is_let_in: bool) -> Response | None:
         """Returns what to say instead of serving the request, if anything."""
         headers, path = Headers(scope=scope), scope["path"]
         if self._settings.is_loopback and _name(headers.get("host", "")) not in LOOPBACK_NAMES:
@@ -47,11 +49,8 @@ class Gate:
             )
         if path.startswith("/api/") and headers.get("sec-fetch-site") == "cross-site":
             return refusal(403, "got a request of another site's page, expected our own page")
-        if not self._token or path in OPEN_PATHS or self._is_known(headers):
+        if not self._token or path in OPEN_PATHS or is_let_in or self._is_known(headers):
             return None
-        given = urllib.parse.parse_qsl(scope["query_string"].decode("latin-1"))
-        if path == "/" and self._matches(dict(given).get("token", "").encode(), self._token):
-            return self._let_in([pair for pair in given if pair[0] != "token"])
         return refusal(
             401,
             "got no token or another one, expected the server's; send 'Authorization: Bearer "
@@ -75,19 +74,27 @@ class Gate:
     def _matches(given: bytes, expected: bytes) -> bool:
         return hmac.compare_digest(given, expected)
 
-    def _let_in(self, query: list[tuple[str, str]]) -> Response:
-        """Trades the token in the address for a cookie, and leads to the address without it.
+    def _is_in_address(self, scope: Scope) -> bool:
+        given = dict(urllib.parse.parse_qsl(scope["query_string"].decode("latin-1")))
+        return bool(self._token) and self._matches(given.get("token", "").encode(), self._token)
 
-        A redirect would still count as coming from wherever the link was, and a strict cookie
-        would not be sent along; the page's own refresh does not.
+    def _with_cookie(self, send: Send) -> Send:
+        """Trades the token in the address for a cookie; the page takes it out of the address.
+
+        Not a redirect: that would still count as coming from wherever the link was, and a strict
+        cookie would not be sent along.
         """
-        target = html.escape("/" + ("?" + urllib.parse.urlencode(query) if query else ""))
-        response = HTMLResponse(
-            f'<!doctype html><meta http-equiv="refresh" content="0; url={target}">'
-            f'<title>Search</title><a href="{target}">Go on</a>'
-        )
-        response.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict", path="/")
-        return response
+        cookie = Response()
+        cookie.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict", path="/")
+
+        async def send_with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["set-cookie"] = cookie.headers["set-cookie"]
+                headers["cache-control"] = "no-store"  # nor is it kept under this address
+            await send(message)
+
+        return send_with_cookie
 
 
 def _name(host: str) -> str:

@@ -57,30 +57,46 @@ class _Waiting:
     queries: Float[np.ndarray, "q d"]
     k: int
     allowed: Mask
+    is_alone: bool = False  # a search together with others failed
     found: Answer | None = None
+    told: threading.Event = dataclasses.field(default_factory=threading.Event)  # found, or a turn
 
 
 class Together:
-    """An index's engine, `nearest`, that takes turns."""
+    """An index's engine, `nearest`, that takes turns.
+
+    A turn ends by giving it to who has waited longest, so that no thread can keep it by asking
+    again at once. Those that were searched for go without one.
+    """
 
     def __init__(self, collection: Collection):
         self._collection = collection  # kept: its files are closed when nobody has it any more
         self._nearest, self._rows = collection.index.nearest, collection.index.rows
-        is_one_core = collection.index.kind in ONE_CORE
-        self._turn = threading.Semaphore((os.cpu_count() or 1) if is_one_core else 1)
+        self._turns = (os.cpu_count() or 1) if collection.index.kind in ONE_CORE else 1
         self._lock = threading.Lock()
         self._waiting: list[_Waiting] = []
 
     def __call__(self, queries: Float[np.ndarray, "q d"], k: int, allowed: Mask) -> Answer:
-        """Waits for a turn; by then somebody may have searched for us, else we do for others."""
+        """Waits until somebody has searched for us, or until it is our turn to, for others too."""
         mine = _Waiting(queries, k, allowed)
         with self._lock:
             self._waiting.append(mine)
-        with self._turn:
-            if mine.found is None:
+            self._give_turns()
+        mine.told.wait()
+        if mine.found is None:
+            try:
                 self._search_with(mine, *self._company(mine))
+            finally:
+                with self._lock:
+                    self._turns += 1
+                    self._give_turns()
         assert mine.found is not None
         return mine.found
+
+    def _give_turns(self) -> None:
+        while self._turns and self._waiting:
+            self._turns -= 1
+            self._waiting.pop(0).told.set()
 
     def _search_with(self, mine: _Waiting, company: list[_Waiting], union: Mask) -> None:
         """Searches for all; if that fails each for itself, as one query may be to blame."""
@@ -90,17 +106,30 @@ class Together:
             if len(company) == 1:
                 raise
             self._search([mine], mine.allowed)
+        finally:
+            self._tell(company[1:])
+
+    def _tell(self, company: list[_Waiting]) -> None:
+        """Lets those go for whom something was found; the others have to wait for a turn."""
+        failed = [each for each in company if each.found is None]
+        for each in failed:
+            each.is_alone = True
+        with self._lock:
+            self._waiting[:0] = failed
+        for each in company:
+            if each.found is not None:
+                each.told.set()
 
     def _company(self, mine: _Waiting) -> tuple[list[_Waiting], Mask]:
         """Takes those out of the queue that are searched with `mine`, and what any may find."""
         company, union = [mine], mine.allowed
+        if mine.is_alone:
+            return company, union
         with self._lock:
-            if mine not in self._waiting:  # somebody took it and failed
-                return company, union
             for other in self._waiting:
                 if len(company) == MOST_TOGETHER:
                     break
-                if other is not mine and apart(union, other.allowed) <= MOST_APART:
+                if not other.is_alone and apart(union, other.allowed) <= MOST_APART:
                     company.append(other)
                     union = either(union, other.allowed)
             self._waiting = [each for each in self._waiting if each not in company]

@@ -88,9 +88,10 @@ def _bounds(catalogue: Catalogue) -> list[float] | None:
 
 
 def points(
-    catalogue: Catalogue, box: tuple[float, float, float, float] | None, limit: int
+    collection: Collection, box: tuple[float, float, float, float] | None, limit: int
 ) -> dict[str, Any]:
     """Returns at most `limit` images as GeoJSON points, each as many rows from the next."""
+    catalogue = collection.catalogue
     known = catalogue.live & ~np.isnan(catalogue.points).any(axis=1)
     if box is not None:
         west, south, east, north = box
@@ -109,4 +110,4 @@ def points(
         }
         for fact, row, place in zip(facts, rows, catalogue.points[rows].tolist(), strict=True)
     ]
-    return {"type": "FeatureCollection", "features": features}
+    return {"type": "FeatureCollection", "version": collection.version, "features": features}

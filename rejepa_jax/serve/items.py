@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 from rejepa_jax.retrieval import answers
 from rejepa_jax.retrieval.collection.collection import Collection
 from rejepa_jax.retrieval.hits import hits_of
-from rejepa_jax.retrieval.search import Searcher
 from rejepa_jax.serve import describing, models, replies
 from rejepa_jax.serve.querying import find
 from rejepa_jax.serve.searching import FAILURES, Serving
@@ -26,7 +25,11 @@ FORMATS = {
 }
 ENDINGS = {"geoparquet": "parquet"}
 router = APIRouter(prefix="/api", tags=["collection"])
-Row = Annotated[int, Path(ge=0, le=2**53, description="number of the image in this version")]
+Row = Annotated[int, Path(ge=0, le=2**53, description="number of the image in its version")]
+OfVersion = Annotated[
+    str | None, Query(max_length=100, description="the version that the row was found in")
+]
+OF_A_ROW = FAILURES | {410: {"model": replies.Failure, "description": "a row of another version"}}
 
 
 @router.get("/info", response_model=replies.Info, responses=FAILURES)
@@ -46,15 +49,15 @@ async def items(
 ) -> JSONResponse:
     """Shows where images lie, as GeoJSON: at most `limit` of them, spread over all."""
     box = _box(bbox)
-    catalogue = serving.searcher.collection.catalogue
-    return JSONResponse(await serving.run(describing.points, catalogue, box, limit))
+    collection = serving.searcher.collection
+    return JSONResponse(await serving.run(describing.points, collection, box, limit))
 
 
-@router.get("/items/{row}", response_model=replies.Item, responses=FAILURES)
-async def item(row: Row, serving: Serving) -> JSONResponse:
+@router.get("/items/{row}", response_model=replies.Item, responses=OF_A_ROW)
+async def item(row: Row, serving: Serving, v: OfVersion = None) -> JSONResponse:
     """Says what is known of one image."""
     collection = serving.searcher.collection
-    check_row(collection, row)
+    check_row(collection, row, v)
     return JSONResponse(await serving.run(_item, collection, row, serving.info.has_thumbnails))
 
 
@@ -65,19 +68,17 @@ def _item(collection: Collection, row: int, is_shown: bool) -> dict[str, Any]:
 @router.get(
     "/thumbnails/{row}",
     response_class=Response,
-    responses=FAILURES | {200: {"content": {"image/webp": {}}}},
+    responses=OF_A_ROW | {200: {"content": {"image/webp": {}}}},
 )
-async def thumbnail(
-    row: Row, serving: Serving, v: Annotated[str | None, Query(max_length=100)] = None
-) -> Response:
-    """Shows a small picture of one image; `v` is the version that the row was found in."""
+async def thumbnail(row: Row, serving: Serving, v: OfVersion = None) -> Response:
+    """Shows a small picture of one image."""
     collection = serving.searcher.collection
-    check_row(collection, row)
+    check_row(collection, row, v)
     picture = await serving.run(collection.thumbnail, row)
     if picture is None:
         raise HTTPException(404, f"got row {row}, which has no thumbnail; export with thumbnails")
-    # Only an address that names this version may be kept: another version may count otherwise.
-    keep = "private, max-age=86400, immutable" if v == collection.version else "no-store"
+    # Only an address that names its version may be kept: another version may count otherwise.
+    keep = "no-store" if v is None else "private, max-age=86400, immutable"
     return Response(picture, media_type="image/webp", headers={"Cache-Control": keep})
 
 
@@ -92,14 +93,14 @@ async def download(
     form: Annotated[models.Form, Query(alias="format")] = "geojson",
 ) -> Response:
     """Writes images into a file, in the order given."""
-    content = await serving.run(_file, serving.searcher, body, form)
+    content = await serving.run(_file, serving.searcher.collection, body, form)
     name = f'attachment; filename="hits.{ENDINGS.get(form, form)}"'
     return Response(content, media_type=FORMATS[form], headers={"Content-Disposition": name})
 
 
-def _file(searcher: Searcher, body: models.DownloadRequest, form: models.Form) -> bytes:
-    rows = find(searcher, body.ids)
-    hits = hits_of(searcher.collection, rows, body.scores or [math.nan] * len(rows))
+def _file(collection: Collection, body: models.DownloadRequest, form: models.Form) -> bytes:
+    rows = find(collection, body.ids)
+    hits = hits_of(collection, rows, body.scores or [math.nan] * len(rows))
     if form == "geoparquet":
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "hits.parquet")
@@ -109,8 +110,17 @@ def _file(searcher: Searcher, body: models.DownloadRequest, form: models.Form) -
     return texts[form](hits).encode()
 
 
-def check_row(collection: Collection, row: int) -> None:
-    """Refuses a row that is not there, or was deleted."""
+def check_row(collection: Collection, row: int, version: str | None) -> None:
+    """Refuses a row of another version, where it may be another image; and one that is not there.
+
+    A row without a version is taken for one of the version that is searched now.
+    """
+    if version not in (None, collection.version):
+        raise HTTPException(
+            410,
+            f"got a row of the version {version!r}, expected one of {collection.version}; "
+            "search again",
+        )
     catalogue = collection.catalogue
     if row >= catalogue.rows or not catalogue.live[row]:
         raise HTTPException(404, f"got row {row}, which is not there; use a row of an answer")

@@ -1,10 +1,13 @@
 """From a request to what the searcher is asked."""
 
+import copy
+
 import numpy as np
 from jaxtyping import Float
 from starlette.exceptions import HTTPException
 
 from rejepa_jax.data.examples import Sensor
+from rejepa_jax.retrieval.collection.collection import Collection
 from rejepa_jax.retrieval.collection.filters import Filter
 from rejepa_jax.retrieval.queries import Query
 from rejepa_jax.retrieval.search import Searcher
@@ -12,10 +15,15 @@ from rejepa_jax.serve import models
 from rejepa_jax.types import DataError
 
 
-def find(searcher: Searcher, ids: list[str]) -> np.ndarray:
+def pinned(searcher: Searcher) -> Searcher:
+    """Returns a searcher that stays at the version it has now, whatever is published meanwhile."""
+    return copy.copy(searcher)
+
+
+def find(collection: Collection, ids: list[str]) -> np.ndarray:
     """Returns the rows of some ids; the one that is not there is a 404."""
     try:
-        return searcher.collection.catalogue.find(ids)
+        return collection.catalogue.find(ids)
     except DataError as error:
         raise HTTPException(404, str(error)) from error
 

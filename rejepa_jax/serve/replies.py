@@ -100,4 +100,5 @@ class Points(BaseModel):
     """GeoJSON: where images lie, spread evenly over all of them."""
 
     type: Literal["FeatureCollection"]
+    version: str = Field(description="of the collection, in which the rows are numbers")
     features: list[dict]

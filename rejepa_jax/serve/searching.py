@@ -14,7 +14,7 @@ from rejepa_jax.retrieval.query_images import MODES
 from rejepa_jax.serve import describing, models, replies
 from rejepa_jax.serve.decoding_child import MAX_DECODED
 from rejepa_jax.serve.errors import explain, without_paths
-from rejepa_jax.serve.querying import check_grid, filter_of, find, query_of
+from rejepa_jax.serve.querying import check_grid, filter_of, find, pinned, query_of
 from rejepa_jax.serve.service import Service, service
 from rejepa_jax.types import ConfigError, DataError
 
@@ -136,13 +136,13 @@ def answer(
     serving: Service, body: models.SearchRequest, images: tuple[np.ndarray, ...], mode: str
 ) -> dict[str, Any]:
     """Answers one query out of one version of the collection, as `replies.Answer`."""
-    start, searcher = time.perf_counter(), serving.searcher
+    start, searcher = time.perf_counter(), pinned(serving.searcher)
     query, where = query_of(body, images, mode), filter_of(body.filters)
     k = min(body.k, max(searcher.collection.rows, 1))
     try:
         found = searcher.answer(query, k, where, exclude_same_place=body.exclude_same_place)
     except (ConfigError, DataError) as error:
-        find(searcher, [*query.positive, *query.negative])  # a 404 if that is why
+        find(searcher.collection, [*query.positive, *query.negative])  # a 404 if that is why
         raise HTTPException(422, without_paths(str(error))) from error
     is_shown = serving.info.has_thumbnails
     hits = [

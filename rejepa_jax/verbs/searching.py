@@ -12,7 +12,7 @@ from rejepa_jax.retrieval.collection import updates
 from rejepa_jax.retrieval.collection.filters import Filter
 from rejepa_jax.retrieval.collection.images import embed_images, find_images
 from rejepa_jax.retrieval.collection.opening import EMBEDDINGS
-from rejepa_jax.retrieval.collection.parts import read_parts
+from rejepa_jax.retrieval.collection.parts import find_exports, read_parts
 from rejepa_jax.retrieval.embeddings.parts import open_parts
 from rejepa_jax.retrieval.queries import Query, read_vectors
 from rejepa_jax.retrieval.query_images import MODES
@@ -27,6 +27,8 @@ CROP, POINT, BOX = "x0,y0,x1,y1", "LON,LAT", "W,S,E,N"
 
 def search(arguments: argparse.Namespace) -> int:
     """Finds the run's images most like some examples."""
+    if arguments.out:
+        answers.check_file(arguments.out)
     records = mirror.open_any(arguments.records) if arguments.records else None
     searcher = Searcher(arguments.run, records)
     elsewhere = arguments.exclude_same_place
@@ -77,16 +79,18 @@ def add(arguments: argparse.Namespace) -> int:
     if bool(arguments.images) == bool(arguments.embeddings):
         raise ConfigError("got images and --embeddings, or neither; give one of them")
     if arguments.embeddings:
-        directory = arguments.embeddings
-        directory = directory / EMBEDDINGS if (directory / EMBEDDINGS).is_dir() else directory
-        footer, parts = open_parts(directory).footer, list(read_parts([directory]))
+        exports = find_exports(arguments.embeddings)
+        footer, ids = exports.footer, exports.read_ids().to_pylist()
+        parts = read_parts(exports.paths, exports.live)
     else:
         names = ("collection", "datetime")
         facts = {name: getattr(arguments, name) for name in names if getattr(arguments, name)}
-        bundle = load_encoder(arguments.run)
+        bundle, found = load_encoder(arguments.run), find_images(arguments.images)
         footer = open_parts(arguments.run / EMBEDDINGS).footer
-        parts = list(embed_images(bundle, find_images(arguments.images), arguments.label, facts))
-    return _tell(arguments.run, updates.add(arguments.run, parts, footer, arguments.replace))
+        footer |= {"fingerprint": bundle.fingerprint}
+        ids = [image.id for image in found]
+        parts = embed_images(bundle, found, arguments.label, facts)
+    return _tell(arguments.run, updates.add(arguments.run, parts, footer, arguments.replace, ids))
 
 
 def delete(arguments: argparse.Namespace) -> int:
@@ -111,7 +115,10 @@ def merge(arguments: argparse.Namespace) -> int:
     return _tell(arguments.run, updates.merge(arguments.run))
 
 
-def _tell(run: Path, version: updates.Version) -> int:
+def _tell(run: Path, version: updates.Version | None) -> int:
+    if version is None:
+        say(f"{run}: nothing was added or deleted since its index was built; nothing changed")
+        return 0
     say(f"{run}: version {version.version}; a server that is running takes it up by itself")
     return 0
 

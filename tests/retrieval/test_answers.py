@@ -162,3 +162,11 @@ def test_file_endings_name_the_form(tmp_path):
     with pytest.raises(ConfigError, match=r"ending '.xlsx', expected .parquet or .json, .geojson"):
         answers.write(answer, tmp_path / "hits.xlsx", "hits")
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_files_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    for name, match in (("a.csv", "a folder of that name"), ("b/a.csv", "no folder .*b, expected")):
+        with pytest.raises(ConfigError, match=match):
+            answers.check_file(tmp_path / name)
+    assert answers.check_file(tmp_path / "hits.HTML") == ".html"

@@ -128,6 +128,10 @@ def test_vector_files(tmp_path):
     np.save(tmp_path / "text.npy", np.array(["a"]))
     np.savez(tmp_path / "other.npz", vector=UNIT)
     (tmp_path / "short.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:100])
+    for kind in ("complex64", "bool", "datetime64[D]"):
+        np.save(tmp_path / f"{kind}.npy", np.zeros(4, kind))
+        with pytest.raises(DataError, match=r"got numbers of the type .*, expected vectors"):
+            read_vectors(tmp_path / f"{kind}.npy")
     for name in (
         "deep.npy",
         "none.npy",

@@ -20,6 +20,7 @@ def picture(kind="PNG", pixels=PIXELS, **options):
 
 def geotiff(pixels=PIXELS, **options):
     height, width, count = pixels.shape
+    options = {"transform": rasterio.Affine(10, 0, 600000, 0, -10, 5400000)} | options
     with rasterio.MemoryFile() as file:
         with file.open(
             driver="GTiff", height=height, width=width, count=count, dtype=pixels.dtype, **options

@@ -90,12 +90,13 @@ def test_upload_that_kills_its_child_leaves_the_others_alone(decoder):
 
 
 def slow():
-    """An image that is decoded for some tenths of a second."""
-    return picture(pixels=np.zeros((4096, 4096, 3), np.uint8), compress_level=1)
+    """An image that is decoded for some tenths of a second of CPU time."""
+    noise = np.random.default_rng(0).integers(0, 16, (4096, 4096, 3), np.uint8)
+    return picture(pixels=noise, compress_level=1)
 
 
 def test_upload_that_takes_too_long_is_ended_by_the_kernel():
-    with decoding(decode_timeout=0.05) as (one, run):
+    with decoding(decode_timeout=0.15) as (one, run):
         data = slow()
         assert refused((one, run), data).status_code == 422
         time.sleep(0.1)

@@ -63,6 +63,50 @@ def test_one_item_and_its_picture_and_those_that_are_not_there(client):
         assert list(response.json()) == ["error"]
 
 
+def test_row_of_another_version_is_410_and_never_another_image(serving):
+    later = collection_of(table().slice(50), "1-merged")  # rows count from another image
+    client = serving(Settings(), FakeSearcher(following=[later]))
+    points = client.get("/api/items").json()
+    row, v = points["features"][60]["properties"]["row"], points["version"]
+    before = client.get(f"/api/items/{row}", params={"v": v}).json()
+    assert (v, before["id"]) == ("0-invented", "patch-60")
+    client.app.state.service.take_up_new_version()
+    for path in (f"/api/items/{row}?v={v}", before["thumbnail"], f"/api/items/100000?v={v}"):
+        sent = client.get(path)
+        assert sent.status_code == 410
+        assert sent.json()["error"].endswith("expected one of 1-merged; search again")
+        assert "immutable" not in sent.headers["cache-control"]
+    assert client.get(f"/api/items/{row}?v=1-merged").json()["id"] == "patch-110"
+    assert client.get(f"/api/items/{row}").json()["id"] == "patch-110"  # of what is there now
+
+
+def test_answer_and_file_are_of_one_version_though_another_is_taken_up_meanwhile(
+    serving, monkeypatch
+):
+    class Overtaken(FakeSearcher):
+        def answer(self, *arguments, **choices):
+            client.app.state.service.take_up_new_version()
+            return super().answer(*arguments, **choices)
+
+    few = collection_of(table().slice(195), "1-few")
+    client = serving(Settings(), Overtaken(following=[few]))
+    assert len(search(client, positive=["patch-7"], k=24)["hits"]) == 24
+    assert client.get("/api/info").json()["rows"] == 5
+
+    served = FakeSearcher(following=[few])
+    client = serving(Settings(), served)
+    find = type(few.catalogue).find
+
+    def overtaken(catalogue, ids):
+        client.app.state.service.take_up_new_version()
+        return find(catalogue, ids)
+
+    monkeypatch.setattr(type(few.catalogue), "find", overtaken)
+    hits = client.post("/api/download?format=json", json={"ids": ["patch-4", "patch-99"]}).json()
+    assert [hit["id"] for hit in hits] == ["patch-4", "patch-99"]
+    assert served.collection.version == "1-few"
+
+
 def test_downloads_hold_the_hits_in_their_order(client):
     ids, scores = ["patch-3", "<b>patch&6</b>", "patch-5"], [0.9, 0.8, 0.7]
 

@@ -146,9 +146,10 @@ def test_images_without_places_have_no_map_and_without_thumbnails_no_pictures(vi
 
 def test_token_in_the_address_opens_the_page_once_and_leaves_the_address(visit):
     with server(create_app(FakeSearcher(), Settings(token="0123456789abcdef"))) as address:
-        tab = visit("?token=0123456789abcdef", at=address)
-        assert "token" not in tab.page.url
-        tab.search("patch-1")
+        tab = visit("?token=0123456789abcdef#positive=patch-1&k=12", at=address)
+        tab.view()
+        assert tab.page.url == address + "#positive=patch-1&k=12"
+        assert len(tab.ids()) == 12
         tab.page.reload()
         tab.view()
 
@@ -163,3 +164,19 @@ def test_new_version_of_the_collection_is_said(visit):
         tab.search("patch-1")
         tab.until("document.querySelector('#about').textContent.includes('1-later')")
         assert tab.page.inner_text("#toast") == "The collection has been updated."
+
+
+def test_pictures_of_an_older_version_are_not_shown_and_the_page_says_why(visit):
+    searcher = FakeSearcher(following=[collection_of(table(150), "1-later")])
+    app = create_app(searcher, Settings())
+    with server(app) as address:
+        tab = visit("#positive=patch-1&k=96", at=address)
+        tab.view()
+        app.state.service.take_up_new_version()
+        tab.page.locator(".card >> nth=95").scroll_into_view_if_needed()  # loaded only now
+        tab.page.wait_for_selector(".card:nth-child(96) .no-image")
+        tab.until("document.querySelector('#toast').textContent.endsWith('as it is now.')")
+        assert "1-later" in tab.page.inner_text("#about")
+        read = "import('/static/api.js').then((api) => api.readItem(3, '0-invented'))"
+        status = tab.page.evaluate(f"{read}.catch((error) => error.status)")
+        assert status == 410

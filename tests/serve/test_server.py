@@ -19,7 +19,7 @@ CHECKS = """
 [checks]
 # A schema cannot say that scores are as many as ids, or that a vector has a length.
 positive_data_acceptance.enabled = false
-negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 408, 413, 415, 422, 429]
+negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 408, 410, 413, 415, 422, 429]
 """
 
 

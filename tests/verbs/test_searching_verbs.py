@@ -1,6 +1,7 @@
 """The verbs over what is searched of a run, as a command line gives them."""
 
 import argparse
+import dataclasses
 import json
 import pathlib
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import searched_run
 
+from rejepa_jax.retrieval.collection import images, updates
 from rejepa_jax.types import ConfigError, DataError
 from rejepa_jax.verbs import searching
 
@@ -92,6 +94,59 @@ def test_images_come_go_and_are_merged(rejepa, run, whole, tmp_path):
     with pytest.raises(ConfigError, match="got no id"):
         rejepa("delete")
     assert (run / "updates" / "CURRENT").exists()
+    assert "version 5" in rejepa("merge")
+    said = rejepa("merge")
+    assert "nothing changed" in said
+    assert "version" not in said
+
+
+def test_adding_a_run_adds_what_is_current_of_it(rejepa, whole, tmp_path):
+    mark = whole[1].fingerprint
+    vectors, more = searched_run.unit(7), searched_run.unit(8, 2)
+    other = searched_run.make(tmp_path / "other", vectors, mark=mark)
+    updates.delete(other, ["place003"])
+    updates.add(other, searched_run.rows_of([100, 101], more), {"fingerprint": mark})
+    rejepa("add", "--embeddings", other, "--replace")
+    found = ids(rejepa("search", "--id=place100", "-k25", "--json"))
+    assert sorted(found) == [*searched_run.names(range(24)), "place101"]
+    for row, is_added in ((3, False), (4, True)):  # 3 was deleted there, and stays as it is here
+        np.save(tmp_path / "v.npy", vectors[row])
+        (hit,) = json.loads(rejepa("search", "--vector", tmp_path / "v.npy", "--json", "-k1"))
+        assert (hit["id"] == f"place{row:03d}") == is_added
+
+
+def test_nothing_is_embedded_or_searched_for_what_will_be_refused(rejepa, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("an image was read, or the run searched")
+
+    monkeypatch.setattr(images, "_read", never)
+    monkeypatch.setattr(searching, "Searcher", never)
+    (tmp_path / "a").mkdir()
+    for path in (tmp_path / "a" / "x.tif", tmp_path / "x.tif", tmp_path / "place004"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"got id 'x\.tif' twice"):
+        rejepa("add", tmp_path / "x.tif", tmp_path / "a")
+    with pytest.raises(ConfigError, match="1 ids that are there already, such as 'place004'"):
+        rejepa("add", tmp_path / "place004")
+    with pytest.raises(AssertionError, match="an image was read"):
+        rejepa("add", tmp_path / "x.tif")
+    for name, match in (("h.xlsx", "ending '.xlsx'"), ("none/h.csv", "no folder")):
+        with pytest.raises(ConfigError, match=match):
+            rejepa("search", "--id=place003", "--out", tmp_path / name)
+
+
+def test_images_are_not_added_as_if_another_encoder_had_embedded_them(
+    rejepa, monkeypatch, tmp_path
+):
+    real = searching.load_encoder
+
+    def other(run):
+        return dataclasses.replace(real(run), fingerprint="e" * 64)
+
+    monkeypatch.setattr(searching, "load_encoder", other)
+    (tmp_path / "x.tif").write_bytes(b"")
+    with pytest.raises(DataError, match="vectors of the encoder eeeeeeeeeeee"):
+        rejepa("add", tmp_path / "x.tif")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from rejepa_jax.retrieval.collection.catalogue import Catalogue
 from rejepa_jax.retrieval.embeddings.thumbnails import Thumbnails
@@ -75,7 +75,7 @@ class Collection:
         scores = np.full(rows.shape, np.nan, np.float32)
         for place, (query, found) in enumerate(zip(queries, rows, strict=True)):
             known = found >= 0
-            scores[place, known] = np.einsum("kd,d->k", self.vectors(found[known]), query)
+            scores[place, known] = cosines(query, self.vectors(found[known]))
         return scores
 
     def _check(self, vectors: Float[np.ndarray, "q d"], k: int) -> None:
@@ -114,16 +114,37 @@ def nearest(
     k: int,
     allowed: Bool[np.ndarray, " r"],
 ) -> Found:
-    """Ranks a small gallery exactly, whatever its size without compiling anything for it."""
+    """Ranks a small gallery exactly, whatever its size without compiling anything for it.
+
+    A matrix product, which gives equal vectors scores that differ in the last bit, says which rows
+    may be among the best; these are scored one by one.
+    """
     count = min(k, len(gallery))
-    scores, rows = np.empty((len(queries), count), np.float32), np.empty((len(queries), count), int)
+    scores = np.full((len(queries), count), np.nan, np.float32)
+    rows = np.full(scores.shape, -1)
     for start in range(0, len(queries), QUERIES_AT_ONCE):
-        part = slice(start, start + QUERIES_AT_ONCE)
-        all_scores = np.where(allowed[None], queries[part] @ gallery.T, -np.inf)
-        rows[part] = np.argsort(-all_scores, axis=1, kind="stable")[:, :count]
-        scores[part] = np.take_along_axis(all_scores, rows[part], axis=1)
-    is_none = np.isneginf(scores)
-    return np.where(is_none, np.nan, scores), np.where(is_none, -1, rows)
+        products = queries[start : start + QUERIES_AT_ONCE] @ gallery.T
+        for place, product in enumerate(np.where(allowed, products, -np.inf), start):
+            likely = _likely(product, count, gallery.shape[1])
+            exact = cosines(queries[place], gallery[likely])
+            best = np.argsort(-exact, kind="stable")[:count]
+            scores[place, : len(best)], rows[place, : len(best)] = exact[best], likely[best]
+    return scores, rows
+
+
+def _likely(product: Float[np.ndarray, " r"], k: int, dim: int) -> Int[np.ndarray, " _"]:
+    """Returns the rows that are among the k best by any rounding of their products."""
+    least = np.partition(product, len(product) - k)[len(product) - k]
+    # Two sums of the same `dim` products, of unit vectors, differ by less than half of this.
+    error = 2 * dim * np.finfo(np.float32).eps
+    return np.flatnonzero((product >= least - error) & (product > -np.inf))
+
+
+def cosines(
+    query: Float[np.ndarray, " d"], vectors: Float[np.ndarray, "n d"]
+) -> Float32[np.ndarray, " n"]:
+    """Returns scores that are the same for equal vectors, wherever they stand."""
+    return np.einsum("nd,d->n", vectors, query).astype(np.float32, copy=False)
 
 
 def _merge(parts: Sequence[Found], queries: int, k: int) -> Found:

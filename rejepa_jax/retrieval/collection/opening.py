@@ -22,6 +22,7 @@ from rejepa_jax.types import DataError
 T = TypeVar("T")
 EMBEDDINGS, INDEX, DELETED = "embeddings", "index", "deleted.npy"
 PATIENCE = 2.0  # seconds that a change of the files may take
+ATTEMPTS = 5  # that other versions may spoil, and more within `PATIENCE`
 PAUSE = 0.02
 
 
@@ -52,8 +53,9 @@ def _steady(run: Path, act: Callable[[Version, str], T]) -> T:
 
     Between the two renames with which an artefact is published, it is not there for a moment.
     """
-    end = time.monotonic() + PATIENCE
-    while True:
+    end, attempts = time.monotonic() + PATIENCE, 0
+    while attempts < ATTEMPTS or time.monotonic() < end:
+        attempts += 1
         name = None
         try:
             version = read_version(run)
@@ -61,17 +63,29 @@ def _steady(run: Path, act: Callable[[Version, str], T]) -> T:
             result = act(version, name)
             if name_of(run, read_version(run)) == name:
                 return result
-            if time.monotonic() > end:
-                raise DataError(f"{run}: got other files each time it was opened; stop what writes")
         except (FileNotFoundError, DataError):
-            if time.monotonic() > end or not _is_changing(run, name):
+            if not (_is_another(run, name) or _is_renamed(run)):
                 raise
         time.sleep(PAUSE)
+    raise DataError(
+        f"{run}: got another version each of {attempts} times that it was opened, expected one "
+        "that stays so long; open it again, or stop what writes"
+    )
 
 
-def _is_changing(run: Path, before: str | None) -> bool:
-    if any((run / f"{name}.old").exists() for name in (EMBEDDINGS, INDEX)):
-        return True
+def _is_renamed(run: Path) -> bool:
+    """Waits for the end of a replacement; whether there was one and it has ended."""
+    before = [run / f"{name}.old" for name in (EMBEDDINGS, INDEX)]
+    if not any(path.exists() for path in before):
+        return False
+    end = time.monotonic() + PATIENCE
+    while any(path.exists() for path in before) and time.monotonic() < end:
+        time.sleep(PAUSE)
+    return not any(path.exists() for path in before)
+
+
+def _is_another(run: Path, before: str | None) -> bool:
+    """Whether there is a version now, and not the one of that name."""
     try:
         return name_of(run, read_version(run)) != before
     except (FileNotFoundError, DataError):
@@ -89,7 +103,7 @@ def _open(run: Path, version: Version, name: str) -> Collection:
             f"as in {exports[0]}; they come from different encoders or records. Remove both and "
             "run main again"
         )
-    added = [reading.read(directory, columns=()).vectors for directory in exports[1:]]
+    added = [reading.read_vectors(directory) for directory in exports[1:]]
     firsts = np.cumsum([0, *map(len, tables)]).tolist()
     pictures = [Thumbnails(directory) for directory in exports]
     catalogue = Catalogue(

@@ -1,8 +1,8 @@
-"""Rows of exports as parts that can be written again, with their pictures."""
+"""The exports that hold what is current, and their rows as parts to be written again."""
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +10,68 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool
 
+from rejepa_jax import artifacts
+from rejepa_jax.retrieval.collection import opening, versions
 from rejepa_jax.retrieval.embeddings import reading, thumbnails
+from rejepa_jax.retrieval.embeddings.parts import open_parts
 from rejepa_jax.retrieval.embeddings.schema import FRACTIONS, EmbeddingPart, part_name
 from rejepa_jax.retrieval.embeddings.writing import write_part
+from rejepa_jax.types import DataError
 
 PART_ROWS = 65536
 NAMES = {"ids": "id", "vectors": "embedding"}  # of columns whose field is called otherwise
 MADE_ANEW = ("first_row", "thumbnail_uri")
 SOURCE = "export"  # a column while rows are under way: which export they are from
+
+
+@dataclasses.dataclass(frozen=True)
+class Exports:
+    """One export, or the base of a run and what was added to it since; of one encoder."""
+
+    paths: tuple[Path, ...]
+    live: Bool[np.ndarray, " r"]  # of all rows, those that were not deleted
+    footer: dict[str, Any]  # of the first
+    is_changed: bool = False  # whether a run holds another set of images than its stages made
+
+    def read_ids(self) -> pa.ChunkedArray:
+        """Reads the ids of the live rows, in their order."""
+        opened = [open_parts(path) for path in self.paths]
+        batches = (batch for parts in opened for batch in parts.batches(["id", "row"], PART_ROWS))
+        ids = pa.chunked_array([batch["id"] for batch in batches], pa.string())
+        return ids.filter(pa.array(self.live))
+
+
+def find_exports(source: Path) -> Exports:
+    """Finds the exports that hold what is current of a run, or an export by itself.
+
+    Raises:
+      FileNotFoundError: there is no part, or the stage that makes them has not finished.
+      DataError: parts or versions are damaged, or do not belong together.
+    """
+    if not (source / opening.EMBEDDINGS).is_dir():
+        footer = open_parts(source).footer
+        return Exports((source,), np.ones(footer["rows"], bool), footer)
+    version = versions.read_version(source)
+    for number in version.needed:
+        made = versions.step_of(source, number) if number else source / opening.EMBEDDINGS
+        artifacts.load(made)
+    paths = (version.base_of(source) / opening.EMBEDDINGS, *opening.steps(source, version))
+    footers = [open_parts(path).footer for path in paths]
+    for path, footer in zip(paths, footers, strict=True):
+        opening.check_fingerprint(path, footer["fingerprint"], footers[0]["fingerprint"])
+    live = opening.read_live(source, version, sum(footer["rows"] for footer in footers))
+    return Exports(paths, live, footers[0], version.version > 0)
+
+
+def refuse_repeated(source: Path | str, ids: pa.Array | pa.ChunkedArray) -> None:
+    """Refuses an id that is there twice; a DataError."""
+    counts = ids.value_counts()
+    times = counts.field("counts").to_numpy()
+    if (times > 1).any():
+        twice = counts.field("values")[int(times.argmax())]
+        raise DataError(
+            f"{source}: got id {twice.as_py()!r} twice, expected unique ids; rename the image"
+        )
 
 
 class Rows(NamedTuple):
@@ -64,7 +118,7 @@ def read_parts(
 
 def write_parts(
     directory: Path,
-    parts: Iterator[Rows] | Sequence[Rows],
+    parts: Iterable[Rows],
     count: int,
     footer: dict[str, Any],
     dtype: str = "float32",

@@ -4,11 +4,12 @@ Each makes a new version beside the old one, then points to it (`versions`). Rea
 have opened.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from absl import logging
 from jaxtyping import Bool
 
@@ -22,11 +23,17 @@ from rejepa_jax.retrieval.collection.opening import (
     check_fingerprint,
     read_catalogue,
 )
-from rejepa_jax.retrieval.collection.parts import PART_ROWS, Rows, read_parts, write_parts
+from rejepa_jax.retrieval.collection.parts import (
+    PART_ROWS,
+    Rows,
+    read_parts,
+    refuse_repeated,
+    write_parts,
+)
 from rejepa_jax.retrieval.collection.versions import Version, publish, step_of, writing
 from rejepa_jax.retrieval.embeddings import reading
 from rejepa_jax.retrieval.index import building
-from rejepa_jax.retrieval.index.stored import read_info
+from rejepa_jax.retrieval.index.stored import VECTORS, read_info
 from rejepa_jax.types import ConfigError, DataError
 
 MANY = 50  # steps, each of which is a few files to open
@@ -35,37 +42,66 @@ Build = Callable[[Path], artifacts.Built]
 
 
 def add(
-    run: Path, parts: Sequence[Rows], footer: dict[str, Any], is_replacing: bool = False
+    run: Path,
+    parts: Iterable[Rows],
+    footer: dict[str, Any],
+    is_replacing: bool = False,
+    ids: Sequence[str] | None = None,
 ) -> Version:
     """Adds images; returns the new version.
 
-    An id that was deleted may come again. `footer` says what made the vectors.
+    An id that was deleted may come again. `footer` says what made the vectors. Where `ids` says
+    what all parts hold, these have PART_ROWS rows but for the last, and are made one at a time,
+    once it is known that the images may be added.
 
     Raises:
       ConfigError: there is nothing to add, or an id is there already and not to be replaced.
       DataError: the vectors are of another encoder, or an id comes twice.
     """
+    if ids is None:
+        parts = list(parts)
+        ids, count = [name for rows in parts for name in rows.part.ids], len(parts)
+    else:
+        count = -(-len(ids) // PART_ROWS)
     with writing(run) as current:
         catalogue, known = read_catalogue(run, current)
         check_fingerprint("what is to be added", footer["fingerprint"], known["fingerprint"])
-        ids = [name for rows in parts for name in rows.part.ids]
         live = catalogue.live.copy()
         live[_replaced(catalogue, ids, is_replacing)] = False
 
         def build(partial: Path) -> artifacts.Built:
-            write_parts(partial / EMBEDDINGS, parts, len(parts), footer)
+            write_parts(partial / EMBEDDINGS, _promised(parts, ids), count, footer)
             return _write_deleted(partial, live, {"added": len(ids)})
 
         return _make(run, current, build)
 
 
-def _replaced(catalogue: Catalogue, ids: list[str], is_replacing: bool) -> list[int]:
+def _promised(parts: Iterable[Rows], ids: Sequence[str]) -> Iterator[Rows]:
+    """Yields parts made late, and refuses other images than were looked at before."""
+    first = 0
+    for rows in parts:
+        last = first + len(rows.part.ids)
+        if list(rows.part.ids) != list(ids[first:last]):
+            break
+        first = last
+        yield rows
+    if first < len(ids):
+        raise DataError(
+            f"what is to be added has changed after image {first}, expected the same {len(ids)} "
+            "images from beginning to end; add them again"
+        )
+
+
+def _replaced(catalogue: Catalogue, ids: Sequence[str], is_replacing: bool) -> list[int]:
     """Returns the rows that give way to what is added."""
     if not ids:
         raise ConfigError("got nothing to add, expected at least one image; name some")
-    if len(set(ids)) < len(ids):
-        twice = next(name for number, name in enumerate(ids) if name in ids[:number])
-        raise DataError(f"got the id {twice!r} twice in what is to be added; rename one of them")
+    try:
+        refuse_repeated("what is to be added", pa.array(ids, pa.string()))
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"got the id {error.object!r}, expected Unicode; rename the image"
+        ) from error
     there = catalogue.known(ids)
     if there and not is_replacing:
         raise ConfigError(
@@ -89,18 +125,18 @@ def delete(run: Path, ids: Sequence[str]) -> Version:
         return _make(run, current, lambda partial: _write_deleted(partial, live, facts))
 
 
-def merge(run: Path) -> Version:
+def merge(run: Path) -> Version | None:
     """Makes a new base of all that is live, with an index of the same kind; returns the version.
 
-    Without a change since the base it does nothing. What the stages made stays as it is.
+    Without a change since the base it does nothing and returns None. What the stages made stays as
+    it is.
 
     Raises:
       DataError: nothing is left to search.
     """
     with writing(run) as current:
         if not current.steps:
-            logging.info("%s: nothing was added or deleted; there is nothing to merge", run)
-            return current
+            return None
         catalogue, footer = read_catalogue(run, current)
         if not catalogue.live.any():
             raise DataError(f"{run}: all images were deleted; add some before merging")
@@ -111,10 +147,10 @@ def merge(run: Path) -> Version:
             count = -(-int(catalogue.live.sum()) // PART_ROWS)
             parts = read_parts(exports, catalogue.live)
             write_parts(partial / EMBEDDINGS, parts, count, footer, footer["dtype"])
-            vectors = reading.read(partial / EMBEDDINGS, columns=()).vectors
             (partial / INDEX).mkdir()
-            info = building.build(vectors, partial / INDEX, kind, footer["fingerprint"])
-            return artifacts.Built({"rows": len(vectors), "index": info})
+            reading.copy_vectors(partial / EMBEDDINGS, partial / INDEX / VECTORS)
+            info = building.build(None, partial / INDEX, kind, footer["fingerprint"])
+            return artifacts.Built({"rows": info["rows"], "index": info})
 
         return _make(run, current, build, is_base=True)
 

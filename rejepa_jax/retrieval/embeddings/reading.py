@@ -15,6 +15,7 @@ from rejepa_jax.retrieval.exact import check_vectors
 from rejepa_jax.types import DataError
 
 ROWS = 8192  # decoded at a time
+VECTORS = ["row", "embedding"]  # columns: the vectors, and what shows that they are in order
 
 
 def read(source: Path | Sequence[Path], columns: Sequence[str] | None = None) -> Embeddings:
@@ -55,6 +56,32 @@ def read_columns(
     parts = open_parts(source)
     names = [name for name in parts.choose(columns) if name != "embedding"]
     return _joined(parts, names, list(parts.batches(names, ROWS))), parts.footer
+
+
+def read_vectors(source: Path | Sequence[Path]) -> Float32[np.ndarray, "r d"]:
+    """Reads the vectors alone; checks what `iterate` checks."""
+    parts = open_parts(source)
+    vectors = np.empty((parts.footer["rows"], parts.footer["dimension"]), np.float32)
+    row = 0
+    for batch, decoded in _decoded(parts, VECTORS, ROWS):
+        vectors[row : row + len(batch)] = decoded
+        row += len(batch)
+    return vectors
+
+
+def copy_vectors(source: Path | Sequence[Path], path: Path) -> dict[str, Any]:
+    """Writes the vectors alone into a numpy file, a piece at a time; returns the footer.
+
+    Checks what `iterate` checks.
+    """
+    parts = open_parts(source)
+    shape = parts.footer["rows"], parts.footer["dimension"]
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:  # not mapped: a full disk is an error, not the process's end
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, decoded in _decoded(parts, VECTORS, ROWS):
+            file.write(np.ascontiguousarray(decoded, "<f4").data)
+    return parts.footer
 
 
 def iterate(

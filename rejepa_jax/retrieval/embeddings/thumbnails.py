@@ -9,7 +9,6 @@ Any program reads them, and a server finds a picture's bytes without unpacking a
 import contextlib
 import io
 import os
-import re
 import struct
 import zipfile
 import zlib
@@ -19,18 +18,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Shaped
 from PIL import Image
 
 from rejepa_jax.data import sensors
 from rejepa_jax.data.workers import count_cores
 from rejepa_jax.retrieval.embeddings.writing import whole
+from rejepa_jax.retrieval.embeddings.zip_directory import Members, read_members
 from rejepa_jax.types import DataError
 
 QUALITY, METHOD = 80, 2  # of WebP: a method above 2 takes twice the time for no fewer bytes
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # equal pictures make equal files
-MAX_BYTES = 1 << 20  # of a picture; a file that says more is not ours
-_MEMBER = re.compile(r"(\d{7,})\.webp")
 _HEAD = struct.Struct("<4s22xHH")  # of a member: signature, lengths of name and extra field
 
 
@@ -86,10 +84,7 @@ class _Place(NamedTuple):
 
     path: Path
     descriptor: int
-    rows: Int64[np.ndarray, " n"]  # ascending
-    starts: Int64[np.ndarray, " n"]  # of a member's head
-    sizes: Int64[np.ndarray, " n"]
-    checksums: Int64[np.ndarray, " n"]
+    members: Members
 
 
 class Thumbnails:
@@ -110,8 +105,9 @@ class Thumbnails:
           DataError: the picture is damaged.
         """
         for place in self._places:
-            at = int(np.searchsorted(place.rows, row))
-            if at < len(place.rows) and place.rows[at] == row:
+            rows = place.members.rows
+            at = int(np.searchsorted(rows, row))
+            if at < len(rows) and rows[at] == row:
                 return _read(place, at)
         return None
 
@@ -123,33 +119,23 @@ class Thumbnails:
 
 
 def _open(path: Path) -> _Place:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with zipfile.ZipFile(path) as file:
-            members = file.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        return _Place(path, descriptor, read_members(descriptor))
+    except ValueError as error:
+        os.close(descriptor)
         raise _damaged(path, str(error)) from error
-    for member in members:
-        is_plain = member.compress_type == zipfile.ZIP_STORED and member.flag_bits & 1 == 0
-        if not (_MEMBER.fullmatch(member.filename) and is_plain and member.file_size <= MAX_BYTES):
-            raise _damaged(path, f"a member {member.filename!r} of {member.file_size} bytes")
-    facts = sorted(
-        (int(member.filename[:-5]), member.header_offset, member.file_size, member.CRC)
-        for member in members
-    )
-    columns = np.array(facts, np.int64).reshape(-1, 4).T
-    return _Place(path, os.open(path, os.O_RDONLY), *map(np.ascontiguousarray, columns))
 
 
 def _read(place: _Place, at: int) -> bytes:
-    start, size = int(place.starts[at]), int(place.sizes[at])
+    row, start, size, checksum = (int(column[at]) for column in place.members)
     head = os.pread(place.descriptor, _HEAD.size, start)
-    name = f"picture of row {place.rows[at]}"
     if len(head) < _HEAD.size:
-        raise _damaged(place.path, f"{name} cut off")
+        raise _damaged(place.path, f"picture of row {row} cut off")
     signature, *lengths = _HEAD.unpack(head)
     picture = os.pread(place.descriptor, size, start + _HEAD.size + sum(lengths))
-    if signature != b"PK\x03\x04" or zlib.crc32(picture) != place.checksums[at]:
-        raise _damaged(place.path, f"{name} with another checksum")
+    if signature != b"PK\x03\x04" or zlib.crc32(picture) != checksum:
+        raise _damaged(place.path, f"picture of row {row} with another checksum")
     return picture
 
 

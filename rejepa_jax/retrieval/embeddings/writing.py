@@ -35,10 +35,13 @@ _SECRET = re.compile(r"(?<=://)[^/?#]*@|[?].*", re.DOTALL)  # user:password@, qu
 def whole(path: Path) -> Iterator[Path]:
     """Yields a name to write under; the file gets its own once it is on the disk to its end."""
     unfinished = path.with_name(path.name + ".tmp")
-    yield unfinished
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    try:
+        yield unfinished
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_part(

@@ -7,7 +7,6 @@ index in memory while it is built. Its files are no safe input from strangers.
 
 import datetime
 import math
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +33,13 @@ def load(source: Path, target: str, options: Options) -> Loaded:
     export = open_export(source)
     directory = Path(target) / options.name
     refuse(str(directory), _mark(directory), export, options)
+    lists = _lists(export, settings)
     partial = directory.with_name(f"{options.name}.partial")
+    for beside in (partial, artifacts.old(directory)):
+        artifacts.refuse_stranger(beside)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        note = _build(export, partial, settings)
+        _begin(partial, export)
+        note = _build(export, partial, lists, settings["probes"])
         _write_manifest(partial, export)
         artifacts.publish(partial, directory)
     except (OSError, RuntimeError) as error:  # FAISS calls a full disk a RuntimeError
@@ -55,10 +56,32 @@ def _mark(directory: Path) -> dict[str, Any] | None:
     return settings if settings.get("schema") == SCHEMA else {}
 
 
-def _build(export: Export, directory: Path, settings: dict[str, Any]) -> str:
+def _lists(export: Export, settings: dict[str, Any]) -> int:
+    """Returns the number of inverted lists; 0 for few rows, which are searched exactly."""
+    lists = settings["lists"] or min(round(4 * math.sqrt(export.rows)), export.rows)
+    if export.rows < settings["ivf_from"]:
+        return 0
+    if lists > export.rows:
+        raise ConfigError(
+            f"got --option lists={lists} for {export.rows} rows, expected at most one list a row; "
+            "give fewer, or leave it out"
+        )
+    return lists
+
+
+def _begin(partial: Path, export: Export) -> None:
+    """Makes the folder anew, with the mark by which the next load knows it as ours."""
+    if partial.exists():
+        artifacts.remove(partial)
+    partial.mkdir(parents=True)
+    mark = {"settings": export.mark, "inputs": {}}
+    artifacts.write_json(partial / artifacts.BEGUN, mark)
+
+
+def _build(export: Export, directory: Path, lists: int, probes: int) -> str:
     import faiss
 
-    index, kind = _empty(export, settings)
+    index, kind = _empty(export, lists, probes)
     schema = export.schema
     columns = schema.remove(schema.get_field_index("embedding"))
     with pq.ParquetWriter(directory / ROWS, columns, compression="zstd") as rows:
@@ -70,17 +93,15 @@ def _build(export: Export, directory: Path, settings: dict[str, Any]) -> str:
     return f"{kind}; ids are row numbers of {ROWS}; read only index files that you trust"
 
 
-def _empty(export: Export, settings: dict[str, Any]) -> "tuple[faiss.Index, str]":
-    """Makes an exact index for few rows, else inverted lists, trained on a sample."""
+def _empty(export: Export, lists: int, probes: int) -> "tuple[faiss.Index, str]":
+    """Makes an exact index, or inverted lists, trained on a sample."""
     import faiss
 
-    kind, lists = "Flat", settings["lists"] or round(4 * math.sqrt(export.rows))
-    if export.rows >= settings["ivf_from"]:
-        kind = f"IVF{lists},Flat"
+    kind = f"IVF{lists},Flat" if lists else "Flat"
     index = faiss.index_factory(export.dim, f"IDMap2,{kind}", faiss.METRIC_INNER_PRODUCT)
-    if kind != "Flat":
+    if lists:
         index.train(_sample(export, TRAINING * lists))
-        faiss.extract_index_ivf(index).nprobe = min(settings["probes"], lists)
+        faiss.extract_index_ivf(index).nprobe = min(probes, lists)
     return index, kind
 
 
@@ -112,3 +133,4 @@ def _write_manifest(directory: Path, export: Export) -> None:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     artifacts.write_json(directory / artifacts.MANIFEST, manifest)
+    (directory / artifacts.BEGUN).unlink()

@@ -15,11 +15,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from rejepa_jax import artifacts
-from rejepa_jax.retrieval.collection import opening, versions
 from rejepa_jax.retrieval.collection.catalogue import COLUMNS, Catalogue
+from rejepa_jax.retrieval.collection.parts import find_exports, refuse_repeated
 from rejepa_jax.retrieval.embeddings import reading
-from rejepa_jax.retrieval.embeddings.parts import Parts, open_parts
+from rejepa_jax.retrieval.embeddings.parts import open_parts
 from rejepa_jax.types import DataError
 
 SCHEMA = "rejepa-load/1"
@@ -103,38 +102,16 @@ def open_export(source: Path) -> Export:
       FileNotFoundError: there is no part, or the stage that makes them has not finished.
       DataError: parts do not belong together, an id is there twice, or there is no row.
     """
-    paths, version = [source], None
-    if (source / opening.EMBEDDINGS).is_dir():
-        version = versions.read_version(source)
-        for number in version.needed:
-            made = versions.step_of(source, number) if number else source / opening.EMBEDDINGS
-            artifacts.load(made)
-        paths = [version.base_of(source) / opening.EMBEDDINGS, *opening.steps(source, version)]
-    opened = [open_parts(path) for path in paths]
-    footer = opened[0].footer
-    for path, parts in zip(paths, opened, strict=True):
-        if "uuid" not in parts.schema.names:
+    found = find_exports(source)
+    for path in found.paths:
+        if "uuid" not in open_parts(path).schema.names:
             raise DataError(f"{path}: got no column uuid, expected one; export again")
-        opening.check_fingerprint(path, parts.footer["fingerprint"], footer["fingerprint"])
-    rows = sum(parts.footer["rows"] for parts in opened)
-    live = opening.read_live(source, version, rows) if version else np.ones(rows, bool)
-    if not live.any():
+    if not found.live.any():
         raise DataError(f"{source}: got no rows, expected at least one; embed some images first")
-    _refuse_repeated(source, opened, live)
-    return Export(tuple(paths), live, footer["dimension"], footer["fingerprint"])
-
-
-def _refuse_repeated(source: Path, opened: list[Parts], live: Bool[np.ndarray, " r"]) -> None:
-    """Reads all ids before anything is written: not every engine minds one that is there twice."""
-    batches = (batch for parts in opened for batch in parts.batches(["id", "row"], 65536))
-    ids = pa.chunked_array([batch["id"] for batch in batches], pa.string()).filter(pa.array(live))
-    counts = ids.value_counts()
-    times = counts.field("counts").to_numpy()
-    if (times > 1).any():
-        twice = counts.field("values")[int(times.argmax())]
-        raise DataError(
-            f"{source}: got id {twice.as_py()!r} twice, expected unique ids; rename the image"
-        )
+    # Before anything is written: not every engine minds an id that is there twice.
+    refuse_repeated(source, found.read_ids())
+    footer = found.footer
+    return Export(found.paths, found.live, footer["dimension"], footer["fingerprint"])
 
 
 def vectors(batch: pa.RecordBatch) -> Float[np.ndarray, "r d"]:

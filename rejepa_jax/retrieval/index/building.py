@@ -15,7 +15,13 @@ from rejepa_jax.retrieval.exact import check_vectors
 from rejepa_jax.retrieval.index.interface import Kind, Nearest, Recipe
 from rejepa_jax.retrieval.index.kinds import KINDS, choose
 from rejepa_jax.retrieval.index.recall import samples
-from rejepa_jax.retrieval.index.stored import SCHEMA, open_array, write_info, write_vectors
+from rejepa_jax.retrieval.index.stored import (
+    SCHEMA,
+    open_array,
+    open_vectors,
+    write_info,
+    write_vectors,
+)
 from rejepa_jax.retrieval.index.tuning import tune
 from rejepa_jax.types import ConfigError, DataError
 
@@ -23,7 +29,7 @@ CONSTANT_TOLERANCE = 1e-6
 
 
 def build(
-    embeddings: Float[np.ndarray, "r d"],
+    embeddings: Float[np.ndarray, "r d"] | None,
     directory: Path,
     kind: str,
     fingerprint: str,
@@ -31,6 +37,8 @@ def build(
 ) -> dict[str, Any]:
     """Writes an index of unit vectors and returns what `index.json` says.
 
+    `embeddings` may be memory-mapped and larger than memory, as far as the kind allows; None: those
+    that lie in the folder already, as `vectors.npy`.
     `kind` is one of `KINDS`, or auto: what suits the gallery's size and this machine. `choices`
     replace parts of the kind's recipe, and then are not tuned; `recall` is the recall@10 to tune
     for.
@@ -39,15 +47,17 @@ def build(
       ConfigError: an unknown kind or choice, a package that is not installed, or ScaNN failed.
       DataError: vectors that no index may hold.
     """
-    check_embeddings(embeddings)
-    rows, dim = embeddings.shape
+    vectors = open_vectors(directory) if embeddings is None else embeddings
+    check_embeddings(vectors)
+    rows, dim = vectors.shape
     chosen, suited, reason = choose(kind, rows, dim)
     engine = KINDS[chosen]
     target = choices.pop("recall", engine.target)
     recipe = _recipe(chosen, rows, suited | choices)
     logging.info("index: %s for %d rows of %d: %s", chosen, rows, dim, reason)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_vectors(directory, embeddings)
+    if embeddings is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_vectors(directory, embeddings)
     engine.write(directory, recipe)
     stored = open_array(directory / engine.vectors, (rows, dim))
     nearest = engine.open(directory, recipe, stored)

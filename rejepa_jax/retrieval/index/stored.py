@@ -69,6 +69,11 @@ def write_vectors(directory: Path, vectors: Float[np.ndarray, "r d"]) -> None:
     np.save(directory / VECTORS, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
 
 
+def open_vectors(directory: Path) -> Float[np.ndarray, "r d"]:
+    """Opens the exact vectors of a folder that an index is being built in, without reading them."""
+    return np.load(directory / VECTORS, mmap_mode="r", allow_pickle=False)
+
+
 def open_array(path: Path, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """Opens a numpy file without reading it, held against what `index.json` says.
 

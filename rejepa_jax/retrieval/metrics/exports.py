@@ -11,12 +11,13 @@ import numpy as np
 from absl import logging
 
 from rejepa_jax.retrieval import exact
+from rejepa_jax.retrieval.collection.parts import find_exports
 from rejepa_jax.retrieval.embeddings import reading
 from rejepa_jax.retrieval.forms import check_descriptors
 from rejepa_jax.retrieval.metrics.excluded import same
 from rejepa_jax.retrieval.metrics.scoring import DEFAULTS, Asked, evaluate_ranking, rows_of, score
 from rejepa_jax.retrieval.metrics.sheet import Sheet
-from rejepa_jax.retrieval.metrics.truth import Truth, find_export, from_export, read_truth
+from rejepa_jax.retrieval.metrics.truth import Truth, read_truth
 from rejepa_jax.retrieval.rankings import read_ranking
 from rejepa_jax.types import ConfigError
 
@@ -34,7 +35,7 @@ def score_files(
     """
     if not ranking.is_dir():
         return evaluate_ranking(read_ranking(ranking), read_truth(labels), asked)
-    return score_exports(find_export(ranking), find_export(labels), asked, is_one_space)
+    return score_exports(ranking, labels, asked, is_one_space)
 
 
 def score_exports(
@@ -43,7 +44,7 @@ def score_exports(
     asked: Asked = DEFAULTS,
     is_one_space: bool = False,
 ) -> Sheet:
-    """Ranks images of one export by those of another, exactly, and scores that.
+    """Ranks images of one export or run by those of another, exactly, and scores that.
 
     Raises:
         ConfigError: their encoders differ, and `is_one_space` does not say that this is meant.
@@ -64,12 +65,13 @@ def score_exports(
     return score(asks[0], answers[0], exact.top_k(asks[1], answers[1], depth)[1], asked)
 
 
-def _read(folder: pathlib.Path, split: str) -> tuple[Truth, np.ndarray, str]:
-    """Returns truth, descriptors and encoder of an export, or of a split of it."""
-    export = reading.read(folder)
-    truth, vectors = from_export(export.table, str(folder)), export.vectors
+def _read(source: pathlib.Path, split: str) -> tuple[Truth, np.ndarray, str]:
+    """Returns truth, descriptors and encoder of an export or a run, or of a split of it."""
+    found, truth = find_exports(source), read_truth(source)
+    parts = [reading.read_vectors(path) for path in found.paths]
+    vectors = np.concatenate(parts)[found.live] if found.is_changed else parts[0]
     if split:
         rows = rows_of(truth, split)
         truth, vectors = truth.pick(rows), vectors[rows]
-    check_descriptors(str(folder), vectors)
-    return truth, vectors, export.fingerprint
+    check_descriptors(str(source), vectors)
+    return truth, vectors, found.footer["fingerprint"]

@@ -1,6 +1,6 @@
 """What a ranking is held against: label sets, splits and places of images, by id.
 
-From an export (or the run that holds it), or from a table of anyone's:
+From what is current of a run, from an export by itself, or from a table of anyone's:
 
     .csv .tsv    columns id and labels (several separated by ;), and if known split, place
 
@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.csv
 from jaxtyping import Bool, Int
 
+from rejepa_jax.retrieval.collection.parts import find_exports
 from rejepa_jax.retrieval.embeddings import reading
-from rejepa_jax.types import DataError
+from rejepa_jax.retrieval.embeddings.parts import open_parts
+from rejepa_jax.types import ConfigError, DataError
 
 SEPARATOR = ";"
 COLUMNS = ("id", "labels", "split", "place")
@@ -36,6 +38,7 @@ class Truth:
     labels: Bool[np.ndarray, "n l"]
     splits: Sequence[str]
     places: Sequence[str]
+    is_changed: bool = False  # whether its rows are no longer those of the records
 
     def pick(self, rows: Int[np.ndarray, " m"]) -> "Truth":
         """Returns the truth of some images."""
@@ -55,10 +58,17 @@ class Truth:
         """Returns the rows of ids, or of row numbers as text.
 
         Raises:
+            ConfigError: rows, of a run that was added to or deleted from.
             DataError: an image that is not here; `source` names it.
         """
         known = self._row_of
         if are_rows:
+            if self.is_changed:
+                raise ConfigError(
+                    f"{source}: got rows of the records, expected ids, as {self.source} has been "
+                    f"added to or deleted from; give {self.source}/embeddings as the labels, which "
+                    "is as it was"
+                )
             known = {str(row): row for row in range(len(self.ids))}
         rows = np.fromiter((known.get(name, -1) for name in names), np.int64, len(names))
         if (unknown := rows < 0).any():
@@ -77,23 +87,27 @@ class Truth:
 
 
 def read_truth(path: pathlib.Path) -> Truth:
-    """Reads the labels of an export, of a run's export, or of a table.
+    """Reads the labels of what is current of a run, of an export, or of a table.
 
     Raises:
         FileNotFoundError: nothing is there.
         DataError: it is damaged, has no id or labels, or an id twice.
     """
     if path.is_dir():
-        folder = find_export(path)
-        return from_export(reading.read_columns(folder)[0], str(folder))
+        return _read_exports(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: got nothing there, expected labels; correct the path")
     return _read_table(path)
 
 
-def find_export(path: pathlib.Path) -> pathlib.Path:
-    """Returns the export that a run holds, or the folder itself."""
-    return path / "embeddings" if (path / "embeddings").is_dir() else path
+def _read_exports(source: pathlib.Path) -> Truth:
+    found = find_exports(source)
+    tables = []
+    for path in found.paths:
+        there = [name for name in COLUMNS if name in open_parts(path).schema.names]
+        tables.append(reading.read_columns(path, there)[0].select(there))
+    table = pa.concat_tables(tables, promote_options="default").filter(pa.array(found.live))
+    return dataclasses.replace(from_export(table, str(source)), is_changed=found.is_changed)
 
 
 def from_export(table: pa.Table, source: str) -> Truth:

@@ -16,6 +16,7 @@ async function ask(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The server does not answer. Is it still running?");
   }
+  if (response.status === 410) dispatchEvent(new Event("outdated")); // a row of another version
   if (!response.ok) throw new ApiError(await reason(response), response.status);
   return response;
 }
@@ -32,11 +33,12 @@ const post = (path, body, signal) => ask(path, {
 /** What is searched: rows, index, labels, sensors, limits. */
 export const readInfo = async () => (await ask("api/info")).json();
 
-/** Up to `limit` images spread evenly over all, as GeoJSON points. */
+/** Up to `limit` images spread evenly over all, as GeoJSON points; rows are those of its `version`. */
 export const readItems = async (limit) => (await ask(`api/items?limit=${limit}`)).json();
 
-/** One image's facts. */
-export const readItem = async (row) => (await ask(`api/items/${row}`)).json();
+/** The facts of one image of a version. */
+export const readItem = async (row, version) =>
+  (await ask(`api/items/${row}?${new URLSearchParams({ v: version })}`)).json();
 
 /** @param {import("./state.js").State} state */
 export function requestOf(state) {

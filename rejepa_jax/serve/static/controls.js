@@ -11,6 +11,7 @@ import { noExamples, readQuestion } from "./state.js";
  * @param {function(?number): void} on.setScore     null shows all
  * @param {function(): void} on.followAddress
  * @param {function(): void} on.retry
+ * @param {function(): void} on.refresh             what is shown may be of an older version
  * @param {Object} on.page                          for its `state` and `map`
  */
 export function listen(on) {
@@ -34,9 +35,14 @@ export function listen(on) {
   whenClicked("filters-toggle", () => toggleFilters(byId("filters").hidden));
   whenClicked("filters-close", () => toggleFilters(false));
   addEventListener("popstate", on.followAddress);
+  addEventListener("outdated", on.refresh);
+  addEventListener("error", ({ target }) => { if (isThumbnail(target)) on.refresh(); }, true);
   addEventListener("keydown", (event) => key(event, on.page.map));
   acceptDrops(on.upload);
 }
+
+/** An image that does not load gives no reason; one of an older version is not there any more. */
+const isThumbnail = (target) => target instanceof HTMLImageElement && target.src.includes("/api/thumbnails/");
 
 /** The left end of the slider hides nothing. */
 function scoreOf(slider) {

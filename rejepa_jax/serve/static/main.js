@@ -7,16 +7,16 @@
 
 import { readInfo, readItems, search } from "./api.js";
 import { listen } from "./controls.js";
-import { announce, byId, decimals } from "./dom.js";
+import { byId, decimals } from "./dom.js";
 import { buildDownloads } from "./downloads.js";
 import { buildFilters, showChips, showFilters } from "./filters.js";
 import { focusCard, hideBelow, highlight, returnToBest, showHits, showMarks } from "./gallery.js";
 import { boundsOf } from "./geojson.js";
 import { createMap } from "./map.js";
 import { keepFiles, showExamples } from "./query.js";
-import { emptyState, fromHash, hasExamples, markOf, noExamples, toHash, withMark } from "./state.js";
+import { emptyState, fromHash, hasExamples, hideToken, markOf, noExamples, toHash, withMark } from "./state.js";
 import {
-  showAbout, showCounts, showError, showNotice, showPeek, showSamples, showScores, showView,
+  showAbout, showCounts, showError, showNotice, showPeek, showSamples, showScores, showUpdate, showView,
 } from "./words.js";
 
 const DOTS = 5000; // images drawn on the map as small dots
@@ -65,11 +65,11 @@ async function ask(keepAddress = false) {
   return page.answer.version === page.info.version ? null : refresh();
 }
 
-/** A new version of the collection was published while the page was open. */
+/** Says so, once, when a new version of the collection was published while the page was open. */
 async function refresh() {
-  page.info = await readInfo();
-  showAbout(page.info);
-  announce("The collection has been updated.");
+  const info = await readInfo().catch(() => page.info);
+  if (info.version !== page.info.version) showUpdate(info, page.answer);
+  page.info = info;
 }
 
 function fail(error) {
@@ -124,6 +124,7 @@ function showVisible() {
 // ---- what the user does
 
 const moreLike = (item) => change({ ...noExamples(), positive: [item.id] });
+const retry = () => (page.info ? ask(true) : location.reload());
 
 /** Sets a mark, or takes it back; the search waits for "Re-rank". */
 function mark(hit, value) {
@@ -145,8 +146,7 @@ function hoverMap(row) {
 }
 
 function clickMap(at, found) {
-  if (found?.rank) return focusCard(found.row);
-  if (found) return moreLike(found);
+  if (found) return found.rank ? focusCard(found.row) : moreLike(found);
   return change({ ...noExamples(), point: at.map((degrees) => Number(degrees.toFixed(5))) });
 }
 
@@ -180,8 +180,8 @@ async function startMap(items) {
 }
 
 async function start() {
-  const retry = () => (page.info ? ask(true) : location.reload());
-  listen({ ask, change, upload, setScore, followAddress, retry, page });
+  hideToken();
+  listen({ ask, change, upload, setScore, followAddress, retry, refresh, page });
   try {
     page.info = await readInfo();
     showAbout(page.info);

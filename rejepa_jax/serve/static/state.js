@@ -74,6 +74,14 @@ export function toHash(state) {
   return fields.toString();
 }
 
+/** Takes the token, which the server has traded for a cookie, out of the address. */
+export function hideToken() {
+  const address = new URL(location);
+  if (!address.searchParams.has("token")) return;
+  address.searchParams.delete("token");
+  history.replaceState(null, "", address);
+}
+
 /** Reads a hash that anybody may have written: what it does not understand it leaves out. */
 export function fromHash(hash) {
   const fields = new URLSearchParams(hash.replace(/^#/, ""));

@@ -1,7 +1,7 @@
 /** What the page says: what is searched, how many were found, what went wrong, where to start. */
 
 import { readItem } from "./api.js";
-import { button, byId, count, decimals, describe, element, plural, thumbnail } from "./dom.js";
+import { announce, button, byId, count, decimals, describe, element, plural, thumbnail } from "./dom.js";
 
 const SAMPLES = 12;
 
@@ -37,6 +37,13 @@ export function showAbout(info) {
   const kind = `${plural(query.bands.length, "band")}${bands} of ${query.sensor}, ${query.dtype}`;
   byId("wanted").textContent = `${query.formats.join(", ")} with ${kind}`;
   for (const option of byId("k").options) option.disabled = Number(option.value) > limits.max_k;
+}
+
+/** Says that there is another version, and whether what is shown is of an older one. */
+export function showUpdate(info, answer) {
+  showAbout(info);
+  const advice = answer?.version === info.version ? "" : " Search again to see it as it is now.";
+  announce(`The collection has been updated.${advice}`);
 }
 
 /**
@@ -80,13 +87,14 @@ export async function showSamples(info, items, choose) {
   if (!info.has_thumbnails) return;
   const spread = (list) => list.filter((_, i) => i % Math.ceil(list.length / SAMPLES) === 0);
   const all = items ? items.features.map((item) => item.properties.row) : [...Array(info.rows).keys()];
-  const rows = spread(all);
-  const answers = await Promise.allSettled(rows.map(readItem)); // a row may have been deleted
+  const { version } = items ?? info;
+  const read = spread(all).map((row) => readItem(row, version));
+  const answers = await Promise.allSettled(read); // a row may have been deleted
   const samples = answers.filter(({ value }) => value);
   const sample = ({ value: item }) => {
     const attributes = { class: "thumb", title: "Find more like this", onclick: () => choose(item) };
     return element("li", {}, button(attributes, thumbnail(item)));
   };
   byId("samples").replaceChildren(...samples.map(sample));
-  byId("samples-title").hidden = false;
+  byId("samples-title").hidden = !samples.length;
 }

@@ -8,7 +8,7 @@ from searched_run import MARK, rows_of
 from rejepa_jax import artifacts
 from rejepa_jax.retrieval.collection import updates
 from rejepa_jax.retrieval.collection.opening import current_version, open_collection
-from rejepa_jax.retrieval.collection.parts import read_parts
+from rejepa_jax.retrieval.collection.parts import find_exports, read_parts
 from rejepa_jax.types import ConfigError, DataError
 
 
@@ -64,6 +64,25 @@ def test_only_allowed_rows_are_found_and_the_rest_is_marked(run):
     assert np.isnan(nothing[0]).all()
     only_added = np.arange(27) > 24
     np.testing.assert_array_equal(np.sort(opened.search(more, 2, only_added)[1]), [[25, 26]] * 3)
+
+
+def test_equal_vectors_among_the_added_have_equal_scores_and_rank_by_row(run):
+    """In groups of 7 a matrix product gives them scores that differ in the last bit."""
+    added = np.repeat(searched_run.unit(1, 3), 7, axis=0)[np.arange(21).reshape(3, 7).T.ravel()]
+    updates.add(run, rows_of(range(100, 121), added), MARK)
+    opened = open_collection(run)
+    queries = searched_run.unit(2, 40)
+    for allowed in (np.arange(45) >= 24, None):
+        scores, rows = opened.search(queries, 45 if allowed is None else 21, allowed)
+        for each, ranks in zip(scores, rows, strict=True):
+            for first in range(3):  # rows 24 + first, 27 + first, ...
+                places = np.flatnonzero((ranks >= 24) & (ranks % 3 == first))
+                assert ranks[places].tolist() == list(range(24 + first, 45, 3))
+                assert len(set(each[places])) == 1
+    # Of equal ones that not all fit in, those with the lowest rows are found.
+    scores, rows = opened.search(queries, 3, np.arange(45) >= 24)
+    best = (queries @ added[:3].T).argmax(axis=1)
+    np.testing.assert_array_equal(rows, 24 + best[:, None] + [0, 3, 6])
 
 
 def test_searches_that_cannot_be_answered_are_refused(run):
@@ -124,7 +143,7 @@ def test_merged_base_answers_as_before(run):
 
 def test_nothing_to_merge_is_no_new_version(run):
     before = current_version(run)
-    updates.merge(run)
+    assert updates.merge(run) is None
     assert current_version(run) == before
 
 
@@ -140,6 +159,24 @@ def test_parts_are_cut_anew_across_exports(run):
     vectors = np.concatenate([part.vectors for part, _ in parts])
     expected = np.concatenate([searched_run.unit(0)[1:], searched_run.unit(1, 2)[:1]])
     np.testing.assert_array_equal(vectors, expected)
+
+
+def test_what_is_current_of_a_run_is_found_whatever_was_done_to_it(run):
+    def found(source):
+        exports = find_exports(source)
+        ids = [name for part in read_parts(exports.paths, exports.live) for name in part.part.ids]
+        assert ids == exports.read_ids().to_pylist()
+        return ids, exports.is_changed
+
+    stages = searched_run.names(range(24))
+    assert found(run) == (stages, False)
+    updates.delete(run, ["place003"])
+    updates.add(run, rows_of([3, 100], searched_run.unit(1, 2)), MARK)
+    now = [*searched_run.names([*range(3), *range(4, 24)]), "place003", "place100"]
+    assert found(run) == (now, True)
+    updates.merge(run)
+    assert found(run) == (now, True)
+    assert found(run / "embeddings") == (stages, False)
 
 
 def test_export_of_another_run_can_be_added(run, tmp_path):

@@ -117,6 +117,50 @@ def test_opening_waits_for_the_second_of_two_renames(run):
     timer.join()
 
 
+def test_a_slow_opening_that_changes_once_is_done_again_and_endless_changes_are_told(
+    run, monkeypatch
+):
+    monkeypatch.setattr(opening, "PATIENCE", 0.0)  # any opening takes longer
+    open_one, opened = opening._open, []
+
+    def changing(times):
+        def act(*what):
+            collection = open_one(*what)
+            opened.append(collection.version)
+            if len(opened) <= times:
+                updates.delete(run, [f"place{len(opened):03d}"])
+            return collection
+
+        return act
+
+    monkeypatch.setattr(opening, "_open", changing(1))
+    assert open_collection(run).rows == 23
+    assert len(opened) == 2
+    opened.clear()
+    updates.add(run, rows_of([1], searched_run.unit(1, 1)), MARK)
+    monkeypatch.setattr(opening, "_open", changing(99))
+    with pytest.raises(DataError, match="got another version each of 5 times that it was opened"):
+        open_collection(run)
+    assert len(set(opened)) == 5
+
+
+def test_a_version_that_goes_while_it_is_opened_is_no_fault(run, monkeypatch):
+    updates.delete(run, ["place001"])
+    monkeypatch.setattr(opening, "PATIENCE", 0.0)
+    open_one, faults = opening._open, []
+
+    def act(*what):
+        if not faults:  # another version comes, and the files of this one go
+            updates.merge(run)
+            updates.delete(run, ["place002"])
+            faults.append(FileNotFoundError("gone"))
+            raise faults[0]
+        return open_one(*what)
+
+    monkeypatch.setattr(opening, "_open", act)
+    assert open_collection(run).rows == 22
+
+
 def test_a_stage_that_has_not_run_is_told_at_once(run, monkeypatch):
     monkeypatch.setattr(opening, "PATIENCE", 1e9)  # nothing is waited for
     (run / "index" / artifacts.MANIFEST).unlink()

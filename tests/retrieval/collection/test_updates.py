@@ -91,7 +91,7 @@ def test_ids_that_are_there_or_come_twice_are_refused(run):
     new = searched_run.unit(1, 2)
     with pytest.raises(ConfigError, match="1 ids that are there already, such as 'place004'"):
         updates.add(run, rows_of([4, 100], new), MARK)
-    with pytest.raises(DataError, match="'place100' twice in what is to be added"):
+    with pytest.raises(DataError, match="what is to be added: got id 'place100' twice"):
         updates.add(run, rows_of([100, 100], new), MARK)
     with pytest.raises(ConfigError, match="nothing to add"):
         updates.add(run, [], MARK)
@@ -109,6 +109,40 @@ def test_vectors_of_another_encoder_are_not_added(run):
         updates.add(run, rows, {"fingerprint": "e" * 64})
     with pytest.raises(DataError, match="not finite"):
         updates.add(run, rows_of([100], searched_run.unit(1, 1) * np.nan), MARK)
+    assert len(ids(run)) == 24
+
+
+def never_made():
+    """Parts that fail as soon as one is asked for."""
+    raise AssertionError("a part was made")
+    yield
+
+
+def test_nothing_is_made_of_images_that_may_not_be_added(run):
+    def add(ids, mark="f" * 64):
+        updates.add(run, never_made(), {"fingerprint": mark}, ids=ids)
+
+    with pytest.raises(ConfigError, match="1 ids that are there already, such as 'place004'"):
+        add(["place004", "place100"])
+    with pytest.raises(DataError, match="got id 'place100' twice"):
+        add(["place100", "place101", "place100"])
+    with pytest.raises(DataError, match=r"got the id 'a\\udcff', expected Unicode"):
+        add(["a\udcff"])
+    with pytest.raises(DataError, match="encoder eeeeeeeeeeee, expected ffffffffffff"):
+        add(["place100"], "e" * 64)
+    with versions.writing(run), pytest.raises(ConfigError, match="second writer"):
+        add(["place100"])
+    with pytest.raises(AssertionError, match="a part was made"):
+        add(["place100"])
+    assert len(ids(run)) == 24
+
+
+@pytest.mark.parametrize("promised", [["place100"], ["place101", "place100"], ["place100"] * 3])
+def test_images_that_are_no_longer_those_looked_at_are_not_added(run, promised):
+    rows = iter(rows_of([100, 101], searched_run.unit(1, 2)))
+    match = "twice" if len(promised) == 3 else r"changed after image 0, expected the same \d images"
+    with pytest.raises(DataError, match=match):
+        updates.add(run, rows, MARK, ids=promised)
     assert len(ids(run)) == 24
 
 

@@ -168,6 +168,26 @@ def test_pieces_have_one_schema_and_make_up_the_whole(tmp_path, rows):
     }
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "bits"])
+def test_vectors_alone_are_those_of_a_whole_reading_in_memory_and_in_a_file(
+    tmp_path, monkeypatch, dtype
+):
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for part, rows in enumerate((5, 0, 9)):
+        path = folder / schema.part_name(part, 3)
+        writing.write_part(path, plain_part(rows, first=(0, 5, 5)[part]), FOOTER, dtype)
+    whole = reading.read(folder)
+    monkeypatch.setattr(reading, "ROWS", 2)
+    np.testing.assert_array_equal(reading.read_vectors(folder), whole.vectors)
+    assert reading.copy_vectors(folder, tmp_path / "vectors.npy") == whole.footer
+    copied = np.load(tmp_path / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    np.testing.assert_array_equal(copied, whole.vectors)
+    assert copied.dtype == np.float32
+    np.save(tmp_path / "again.npy", whole.vectors)
+    assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "vectors.npy").read_bytes()
+
+
 def test_pieces_of_an_altered_part_are_refused_when_they_are_reached(tmp_path):
     write(tmp_path, plain_part(3), plain_part(3, first=4))
     pieces = reading.iterate(tmp_path)

@@ -38,6 +38,41 @@ def test_rows_are_found_in_all_files_by_many_threads(tmp_path):
     shown.close()
 
 
+def test_files_of_many_pictures_and_many_gigabytes_are_read_as_any_zip_program_does(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 5)  # of ZIP's first form: 65,535
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 200)  # bytes: 2 GiB
+    rows = [8, 9, 3, *range(9_999_990, 10_000_010)]
+    path, _ = pictures(tmp_path, rows)
+    with zipfile.ZipFile(path) as file:
+        extra = [len(member.extra) for member in file.infolist()]
+        assert extra[:2] == [0, 0]
+        assert set(extra[4:]) == {12}
+        expected = {int(name[:-5]): file.read(name) for name in file.namelist()}
+    shown = thumbnails.Thumbnails(tmp_path)
+    assert {row: shown.read(row) for row in rows} == expected
+    assert shown.read(10) is None
+    whole = path.read_bytes()
+    at = whole.rindex(b"\x01\x00\x08\x00") + 4
+    for content, what in (
+        (whole[:at] + b"\xff" * 8 + whole[at + 8 :], "a member '10000009.webp'"),
+        (whole + b"behind", "no end of a ZIP"),
+        (b"before" + whole, "a directory of .* that does not end at"),
+        (whole.replace(b"PK\x01\x02", b"PK\x01\x03"), "no list of members"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=what):
+            thumbnails.Thumbnails(tmp_path)
+
+
+def test_pictures_that_were_opened_are_there_while_an_update_removes_the_files(tmp_path):
+    path, _ = pictures(tmp_path, range(3))
+    shown = thumbnails.Thumbnails(tmp_path)
+    path.unlink()
+    assert shown.read(2) == b"picture 2" * 3
+
+
 def test_without_pictures_there_are_none(tmp_path):
     assert thumbnails.Thumbnails(tmp_path).read(0) is None
     with thumbnails.drawing(tmp_path / "none.zip", ("B1",), 0) as draw:

@@ -86,6 +86,8 @@ def qdrant(target, name):
 
 @contextlib.contextmanager
 def milvus(target, name):
+    """Asks the file as another process finds it: closed, and then in no server's memory."""
+    from milvus_lite.server_manager import server_manager_instance
     from pymilvus import MilvusClient
 
     seconds = [np.datetime64(day, "s").astype(int) for day in (START, LAST)]
@@ -96,7 +98,9 @@ def milvus(target, name):
         "box": MEETS,
         "names": 'split == "val" and sensor == "s2"',
     }
+    server_manager_instance.release_server(target)
     client = MilvusClient(target)
+    client.load_collection(name)
 
     def ask(vector, filtered):
         (found,) = client.search(

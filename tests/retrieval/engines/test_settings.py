@@ -215,3 +215,27 @@ def test_other_indexes_answer_alike(engine, target, load, tmp_path, settings, no
         with asking.ENGINES[engine](target, "images") as ask:
             for query, wanted in zip(invented.QUERIES, ids, strict=True):
                 assert [hit[0] for hit in ask(query, filtered)] == wanted
+
+
+@pytest.mark.service
+class TestFaiss:
+    def load(self, export, target, **settings):
+        return loading.load(export, "faiss", str(target), Options("images", settings=settings))
+
+    def test_more_lists_than_rows_are_refused_and_never_the_default(self, tmp_path):
+        export = invented.write(tmp_path / "embeddings", rows=9)
+        few = "got --option lists=10 for 9 rows, expected at most one list a row"
+        with pytest.raises(ConfigError, match=few):
+            self.load(export, tmp_path / "out", ivf_from="1", lists="10")
+        assert not (tmp_path / "out").exists()
+        assert "IVF9,Flat" in self.load(export, tmp_path / "out", ivf_from="1").note
+
+    @pytest.mark.parametrize("name", ["images.partial", "images.old"])
+    def test_folder_of_another_beside_it_stays(self, tmp_path, name):
+        export = one_row(tmp_path / "one", 8)
+        theirs = tmp_path / "out" / name
+        theirs.mkdir(parents=True)
+        (theirs / "thesis.md").write_text("mine")
+        with pytest.raises(ConfigError, match=f"{name}: got a folder with other things in it"):
+            self.load(export, tmp_path / "out")
+        assert list((tmp_path / "out").rglob("*")) == [theirs, theirs / "thesis.md"]

@@ -1,11 +1,15 @@
-"""One export queries another: splits, sensors, the image itself, and encoders that differ."""
+"""Exports and runs as queries, gallery and labels: splits, sensors, encoders, what is current."""
 
 import numpy as np
 import pytest
+import searched_run
 
+from rejepa_jax.retrieval.collection import updates
 from rejepa_jax.retrieval.embeddings import schema, writing
 from rejepa_jax.retrieval.metrics import exports
-from rejepa_jax.retrieval.metrics.scoring import Asked
+from rejepa_jax.retrieval.metrics.scoring import Asked, evaluate_ranking
+from rejepa_jax.retrieval.metrics.truth import read_truth
+from rejepa_jax.retrieval.rankings import read_ranking
 from rejepa_jax.types import ConfigError, DataError
 
 CLASSES = ("crops", "forest", "water")
@@ -99,3 +103,25 @@ def test_a_file_of_hits_may_name_rows_of_an_export(tmp_path, pair):
         DataError, match=r"1 images that .* does not have, first '12', expected its rows"
     ):
         exports.score_files(tmp_path / "ranking.npz", pair[0])
+
+
+def test_labels_of_a_run_are_those_of_what_is_current_of_it(tmp_path):
+    run = searched_run.make(tmp_path)
+    hits = np.array([[6, 7], [8, 9]])
+    np.savez(tmp_path / "r.npz", queries=np.array([0, 1]), hits=hits, scores=-hits / 10)
+    by_rows = read_ranking(tmp_path / "r.npz")
+    assert evaluate_ranking(by_rows, read_truth(run), Asked(k=2)).facts["gallery"] == 18
+    changed = searched_run.rows_of([3, 100], searched_run.unit(1, 2), labels=[["new"], ["new"]])
+    updates.delete(run, ["place003", "place004"])
+    updates.add(run, changed, searched_run.MARK)
+    truth = read_truth(run)
+    assert truth.ids[2:4] == ["place002", "place005"]
+    assert truth.ids[-2:] == ["place003", "place100"]
+    assert truth.labels[:, truth.classes.index("new")].nonzero()[0].tolist() == [22, 23]
+    # Rows of the records would be those of other images.
+    with pytest.raises(ConfigError, match=r"got rows of the records.*give .*/run/embeddings as"):
+        evaluate_ranking(by_rows, truth, Asked(k=2))
+    evaluate_ranking(by_rows, read_truth(run / "embeddings"), Asked(k=2))
+    # Of 24 images 2 are gone and 2 came, and each is asked and found.
+    assert exports.score_files(run, run, Asked(k=2)).facts["gallery"] == 24
+    assert exports.score_files(run, run / "embeddings", Asked(k=2)).facts["itself"] == 23

@@ -221,3 +221,12 @@ def test_unknown_encoder_and_no_run_are_refused(run, tmp_path, caplog):
     assert cli.main(["export", str(tmp_path), str(tmp_path / "out")]) == 3
     assert "has no manifest.json" in caplog.text
     assert not (tmp_path / "out").exists()
+
+
+def test_folder_with_other_things_is_refused_and_stays(run, tmp_path, caplog):
+    theirs = tmp_path / "thesis"
+    theirs.mkdir()
+    (theirs / "chapter.md").write_text("mine")
+    assert cli.main(["export", str(run), str(theirs)]) == 2
+    assert "thesis: got a folder with other things in it" in caplog.text
+    assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "chapter.md"]

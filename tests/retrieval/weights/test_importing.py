@@ -277,3 +277,11 @@ def test_exit_codes(tmp_path, caplog):
     assert cli.main(["import", str(path), str(tmp_path / "out")]) == 2
     assert "--heads" in caplog.text
     assert not list(tmp_path.glob("out*"))
+
+
+def test_file_in_the_way_is_refused_and_stays(tmp_path):
+    path = foreign.write_safetensors(tmp_path / "x.safetensors", foreign.vit())
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(ConfigError, match=r"taken: got a file there, .*; give another directory"):
+        import_weights(path, tmp_path / "taken", PLAIN)
+    assert (tmp_path / "taken").read_text() == "mine"
