@@ -17,7 +17,8 @@ from rejepa_jax.serve.service import Service
 from rejepa_jax.serve.settings import Settings
 from rejepa_jax.types import ConfigError
 
-M_ARENA_MAX = -8  # of malloc.h
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # of malloc.h
+OWN_PAGES = 1 << 18  # bytes from which an array has pages of its own, given back when it goes
 CONNECTIONS = 1000  # open at a time; beyond, uvicorn itself answers 503
 KEEP_ALIVE = 65  # seconds; longer than proxies keep theirs, so that none finds it just closed
 
@@ -48,10 +49,12 @@ def run(app: FastAPI, settings: Settings) -> None:
 def _share_memory() -> None:
     """Has threads allocate from two heaps in place of eight a core, each of which keeps its most.
 
-    Only the GNU C library has the call and needs it.
+    And keeps masks and scores, whose size differs from search to search, out of these heaps. Only
+    the GNU C library has the call and needs it.
     """
     if change := getattr(ctypes.CDLL(None), "mallopt", None):
         change(M_ARENA_MAX, 2)
+        change(M_MMAP_THRESHOLD, OWN_PAGES)
 
 
 def _bind(settings: Settings) -> socket.socket:
