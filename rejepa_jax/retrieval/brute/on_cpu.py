@@ -19,7 +19,9 @@ MOST_ROWS = 1 << 14  # of a block
 MOST_NUMBERS = 1 << 20  # of a block that is turned to float32 first
 GROUP = 32  # rows that are held to the threshold by the best of them
 GATHERED = 0.5  # share of rows, below which those allowed are copied together
-FEW = 32  # queries for which numpy's product is the faster, and nothing needs to be compiled
+# Queries for which numpy multiplies, so that nothing needs to be compiled. From eight on, OpenBLAS
+# gives the same vector scores that depend on where it stands.
+FEW = 8
 
 
 def find(
