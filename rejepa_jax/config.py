@@ -41,6 +41,7 @@ class Data:
     normalise: str = "standardise"  # standardise | clip (mean +- 2 std to 0..1) | min_max
     train_split: str = "train"
     resident: bool = False  # hold the training split on every device: for small archives
+    prefetch: int = 2  # batches that are brought to the devices while a step runs
     seed: int = 0  # order of the images
 
 
@@ -112,6 +113,7 @@ class Model:
     weights: str = ""  # start from the encoder in this bundle (`rejepa import`), "" = at random
     dtype: str = "auto"  # of activations: float32 | bfloat16 | auto (bfloat16 on accelerators)
     unroll: bool = False  # compile each layer instead of a loop: more to compile, faster on CPU
+    remat: str = "none"  # kept for the backward pass: none (all) | dots (products) | block (inputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,14 +203,27 @@ class Optim:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mesh:
+    """How devices share the work; a run may go on with other numbers (docs/scaling.md)."""
+
+    data: int = -1  # devices that split the batch and nothing else; -1 = all that the others leave
+    fsdp: int = 1  # devices that split the batch, and parameters, moments and average too
+    tensor: int = 1  # devices that split the width of every layer
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
     """How long, in what batches, and how often something is written."""
 
     steps: int = 10000
     batch_size: int = 128  # over all devices and hosts
+    accumulate: int = 1  # parts of a batch, gone through one after the other before each update
     log_every: int = 50
     save_every: int = 1000
     keep: int = 2  # checkpoints kept beside the last
+    keep_every: int = 0  # and for good those of steps that this divides; 0 = none
+    strict_restore: bool = False  # refuse a damaged checkpoint instead of taking an earlier one
+    hang_timeout: int = 1800  # seconds without a step after which a process gives up; 0 = never
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,6 +295,7 @@ class Config:
     mae: Mae = Mae()
     ema: Ema = Ema()
     optim: Optim = Optim()
+    mesh: Mesh = Mesh()
     train: Train = Train()
     health: Health = Health()
     export: Export = Export()

@@ -24,6 +24,7 @@ CHOICES = {
     "model.size": tuple(SIZES),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.positions": ("fixed", "learned"),
+    "model.remat": ("none", "dots", "block"),
     "model.predictor_mode": ("joint", "per_group", "per_token"),
     "model.query_attention": ("joint", "independent"),
     "mask.strategy": ("random_disjoint", "multiblock", "multimask"),
@@ -49,6 +50,7 @@ POSITIVE = (
     *("prepare.shard_records", "train.steps", "train.batch_size", "train.log_every"),
     *("train.save_every", "eval.k", "eval.batch_size", "model.patch_size"),
     *("export.processes", "export.part_rows"),
+    *("train.accumulate", "mesh.fsdp", "mesh.tensor"),
     *("mask.num_target_groups", "mae.decoder_depth", "scenes.patch"),
 )
 LARGEST_MAP = 5000  # images
@@ -91,6 +93,7 @@ def check_rules(config: Config) -> None:
         _require(0 < low <= high, f"config.{path} = {(low, high)}: 0 < low <= high")
     _check_data(config)
     _check_model(config)
+    _check_sharing(config)
     if config.method == "mae":
         _check_mae(config)
     else:
@@ -119,6 +122,25 @@ def _check_width(path: str, width: int, name: str, heads: int) -> None:
         width % heads == 0 and width % 4 == 0,
         f"config.{path} = {width} must be a multiple of 4 and of {name} = {heads}",
     )
+
+
+def _check_sharing(config: Config) -> None:
+    """Checks what a batch and a layer are divided by, as far as it needs no device."""
+    data, tensor, train = config.mesh.data, config.mesh.tensor, config.train
+    _require(data == -1 or data > 0, f"config.mesh.data = {data}: at least 1, or -1 (the rest)")
+    _require(
+        config.model.num_heads % tensor == 0,
+        f"config.mesh.tensor = {tensor} must divide config.model.num_heads = "
+        f"{config.model.num_heads}",
+    )
+    _require(
+        train.batch_size % train.accumulate == 0,
+        f"config.train.accumulate = {train.accumulate} must divide config.train.batch_size = "
+        f"{train.batch_size}",
+    )
+    for path in ("train.keep", "train.keep_every", "train.hang_timeout", "data.prefetch"):
+        value = _look_up(config, path)
+        _require(value >= 0, f"config.{path} = {value}: 0 or more")
 
 
 def _check_mae(config: Config) -> None:

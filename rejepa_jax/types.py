@@ -15,6 +15,10 @@ class DataError(ValueError):
     """Data cannot be used as it is; the message names file and record (exit code 3)."""
 
 
+class Interrupted(RuntimeError):
+    """Asked to stop: what was begun is saved, and the same command goes on (exit code 75)."""
+
+
 class ConfigError(ValueError):
     """A setting or a command cannot be used as it is; the message says what to change (exit 2)."""
 

@@ -9,14 +9,14 @@ import rejepa_jax
 
 PACKAGE = pathlib.Path(rejepa_jax.__file__).parent
 LAYERS = (
-    {"types", "config", "presets", "rules", "resolve", "console"},
+    {"types", "config", "presets", "rules", "resolve", "console", "processes"},
     {"storage"},
     {"artifacts"},
     {"data", "models"},
     {"methods"},
     {"retrieval"},
     {"training"},
-    {"report", "serve"},
+    {"report", "serve", "planning"},
     {"stages"},
     {"main", "inspection"},
     {"verbs"},

@@ -139,14 +139,21 @@ def announce(config: Config, parameters: int, compute: Compute) -> None:
 def describe(config: Config) -> dict[str, Any]:
     """Returns the settings that the result depends on, as they are written into its artefact.
 
-    How often something is logged or saved is not among them, and may change between resumptions.
+    How often something is logged or saved, how devices share the work, and what is kept for the
+    backward pass are not among them, and may change between resumptions.
     """
-    groups = ("augment", "model", "mask", "target", "loss", "vicreg", "mae", "ema", "optim")
+    groups = ("augment", "mask", "target", "loss", "vicreg", "mae", "ema", "optim")
     data = ("sensor", "bands", "image_size", "statistics", "normalise", "train_split", "seed")
+    lengths = {"steps": config.train.steps, "batch_size": config.train.batch_size}
+    if config.train.accumulate > 1:  # the features' statistics are then those of a part
+        lengths["accumulate"] = config.train.accumulate
+    model = dataclasses.asdict(config.model)
+    del model["remat"]
     return {
         "method": config.method,
         "seed": config.seed,
         "data": {name: getattr(config.data, name) for name in data},
-        "train": {"steps": config.train.steps, "batch_size": config.train.batch_size},
+        "train": lengths,
+        "model": model,
         **{group: dataclasses.asdict(getattr(config, group)) for group in groups},
     }
