@@ -37,6 +37,10 @@ count: 26 minutes of one H200 if it reached 36 % of its measured 790 TFLOP/s. Ex
 true duration: not yet run. Another method: `--config configs/ben14k.py:PRESET`, such as `mae` or
 `rejepa_light` (docs/method.md).
 
+Planned with `rejepa plan configs/ben14k.py --topology v5e:2x4 --images_per_chip 128`: on eight TPU
+v5e 128 images a chip need 11.3 of 15.75 GiB and run at no more than 7,800 images/s, bound by
+memory, 4,500 if nothing overlaps; compiled, not measured (docs/scaling.md).
+
 A try on a few patches of v2, with a toy model on a CPU:
 
     python -m rejepa_jax.main --config configs/ben14k.py --config.data.archive=PATH \

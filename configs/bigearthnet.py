@@ -25,6 +25,10 @@ v2 (on v1: `--config.train.steps=13169`). Cost: 142.5 GFLOP an image, 1.7e18 in 
 hours of one H200 if it reached 36 % of its measured 790 TFLOP/s. Expected score and true duration:
 not yet run. Another method: `--config configs/bigearthnet.py:PRESET`, such as `mae`
 (docs/method.md).
+
+Planned with `rejepa plan configs/bigearthnet.py --topology v5e:2x4`: on eight TPU v5e the batch,
+128 images a chip, needs 11.3 of 15.75 GiB and runs at no more than 7,800 images/s, bound by memory,
+4,500 if nothing overlaps; compiled, not measured (docs/scaling.md).
 """
 
 from ml_collections import ConfigDict

@@ -22,6 +22,10 @@ core for a record, so 40 core-seconds in all. Training (ViT-S/8, 200 epochs) cos
 image, 4.4e16 in all: 2.6 minutes of one H200 if it reached 36 % of its measured 790 TFLOP/s.
 Expected score and true duration: not yet run. Another method: `--config configs/eurosat.py:PRESET`,
 such as `mae` (docs/method.md).
+
+Planned with `rejepa plan configs/eurosat.py --topology v5e:2x4`: on eight TPU v5e the batch, 64
+images a chip, needs 1.0 of 15.75 GiB and runs at no more than 143,000 images/s, bound by memory,
+66,000 if nothing overlaps; compiled, not measured (docs/scaling.md).
 """
 
 from ml_collections import ConfigDict

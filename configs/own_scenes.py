@@ -29,6 +29,10 @@ core: 290 patches/s from COGs (29 s a tile), 37 from JPEG 2000 (4 minutes a tile
 read twice, once to see which are known. Training: 15 GFLOP an image and step by count
 (`rejepa inspect configs/own_scenes.py`), 4.7e16 for these 24,000 steps of 128; three minutes of one
 H200 if it reached 36 % of its measured 790 TFLOP/s. Not yet run at this size.
+
+Planned with `rejepa plan configs/own_scenes.py --topology v5e:2x4`: on eight TPU v5e the batch, 16
+images a chip, needs 0.7 of 15.75 GiB and runs at no more than 56,000 images/s, bound by memory,
+28,000 if nothing overlaps; compiled, not measured (docs/scaling.md).
 """
 
 from ml_collections import ConfigDict

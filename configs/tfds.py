@@ -25,6 +25,11 @@ half a core-minute in all. Training (ViT-S/16 at 128 px, 200 epochs) costs 10.3 
 5.2e16 in all: 3 minutes of one H200 if it reached 36 % of its measured 790 TFLOP/s. Expected score
 and true duration: not yet run. Another method: `--config configs/tfds.py:PRESET`, such as `mae`
 (docs/method.md).
+
+Planned with `rejepa plan configs/tfds.py --topology v5e:2x4`: on eight TPU v5e the batch, 64 images
+a chip, needs 1.0 of 15.75 GiB and runs at no more than 143,000 images/s, bound by memory, 66,000 if
+nothing overlaps; compiled, not measured (docs/scaling.md). The images are taken to have the model's
+128 px.
 """
 
 from ml_collections import ConfigDict

@@ -17,6 +17,9 @@ rejepa duplicates PATH                     images that are, or look, the same in
 rejepa verify PATH                         re-read every byte of a run or of one artefact
 rejepa inspect PATH                        what a config, a run, records, a shard or an archive is
 rejepa doctor                              what this machine offers
+
+Before training (docs/scaling.md)
+rejepa plan CONFIG --topology v5e:2x4      does it fit, how fast might it be, what would it cost
 """
 
 import argparse
@@ -31,9 +34,10 @@ from rejepa_jax.console import set_up_logging
 from rejepa_jax.storage import mirror
 from rejepa_jax.storage.stores import StoreError
 from rejepa_jax.types import ConfigError, DataError
-from rejepa_jax.verbs import loading, looking, scoring, searching, serving, weights
+from rejepa_jax.verbs import loading, looking, planning, scoring, searching, serving, weights
 
-KINDS = (searching, serving, scoring, loading, weights, looking)
+KINDS = (searching, serving, scoring, loading, weights, looking, planning)
+OF_CONFIGS = (looking.inspect, planning.plan)  # verbs that take settings too
 UNHEARD = 141  # what a shell says of a program whose reader has gone
 ADVICE: dict[type[OSError], str] = {
     FileNotFoundError: "something there; correct the path",
@@ -77,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     set_up_logging()
     arguments, settings = parser().parse_known_args(argv)
     unknown = [text for text in settings if not text.startswith("--config.")]
-    if unknown or (settings and arguments.act is not looking.inspect):
+    if unknown or (settings and arguments.act not in OF_CONFIGS):
         parser().error(f"unknown arguments: {' '.join(unknown or settings)}")
     arguments.settings = settings
     try:
