@@ -28,6 +28,7 @@ def encoder_spec(config: Config, bands: int) -> EncoderSpec:
         class_token=model.class_token,
         positions=model.positions,
         unroll=model.unroll,
+        remat=model.remat,
     )
 
 

@@ -88,10 +88,14 @@ def invariance_loss(
 def centred(
     features: Float[Array, "r d"], valid: Bool[Array, " r"] | None = None
 ) -> tuple[Float[Array, "r d"], Float[Array, ""]]:
-    """Returns features less their mean, zero where not valid, and how many are free: valid - 1."""
+    """Returns features less their mean, zero where not valid, and how many are free: valid - 1.
+
+    No gradient goes through the mean: it is zero for the sums of squares and products that are
+    made of the result, and devices that share a batch would have to add zeros up.
+    """
     features = wide(features)
     valid = jnp.ones(len(features), bool) if valid is None else valid
-    centre = jnp.mean(features, axis=0, keepdims=True, where=valid[:, None])
+    centre = jax.lax.stop_gradient(jnp.mean(features, axis=0, keepdims=True, where=valid[:, None]))
     return jnp.where(valid[:, None], features - centre, 0.0), jnp.sum(valid) - 1.0
 
 

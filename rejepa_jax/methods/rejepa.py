@@ -7,6 +7,7 @@ terms keep the features from collapsing. I-JEPA, C-JEPA and V-JEPA's image form 
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +23,8 @@ from rejepa_jax.models.expander import Expander
 from rejepa_jax.models.predictor import Predictor, PredictorSpec
 from rejepa_jax.models.vit import Encoder, EncoderSpec, gather_tokens
 from rejepa_jax.types import Masks, Metrics, Views
+
+Encode = Callable[..., Float[Array, "b k d"]]  # an encoder's call, on one device or on many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Rejepa:
         return {"target": average, "context": params["context_encoder"]}
 
     def loss(
-        self, params: dict[str, Any], average: Encoder, views: Views, key: Key[Array, ""]
+        self, params: dict[str, Any], average: Encode, views: Views, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         """Returns the objective (eq. 13, with α on the regularisation) and its parts.
 
@@ -83,7 +86,7 @@ class Rejepa:
     def _masked_loss(
         self,
         params: dict[str, Any],
-        average: Encoder,
+        average: Encode,
         image: Float[Array, "b h w c"],
         masks: Masks,
         full: Float[Array, "b n d"] | None,
@@ -102,7 +105,7 @@ class Rejepa:
 
     def _targets(
         self,
-        average: Encoder,
+        average: Encode,
         image: Float[Array, "b h w c"],
         masks: Masks,
         full: Float[Array, "b n d"] | None,

@@ -83,7 +83,7 @@ def pool_groups(
 def _split(
     features: Float[Array, "r d"], valid: Bool[Array, " r"] | None, parts: int
 ) -> list[tuple[Array, Array | None]]:
-    """Cuts rows into equal parts: the views of a batch, or the shares of its devices."""
+    """Cuts rows into equal parts, the views of a batch."""
     flags = [None] * parts if valid is None else jnp.split(valid, parts)
     return list(zip(jnp.split(features, parts), flags, strict=True))
 
@@ -92,18 +92,23 @@ def _spread(
     vicreg: Vicreg, expand: Expand, features: Float[Array, "r d"], valid: Bool[Array, " r"] | None
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns the variance and covariance terms over the whole batch, or each device's share."""
-    shares = jax.device_count() if vicreg.stats == "per_device" else 1
-    terms = [
-        (
-            losses.variance_loss(part, vicreg.std_target, vicreg.eps, flags),
-            losses.covariance_loss(part, flags),
-        )
-        for part, flags in _split(expand(features, valid), valid, shares)
-    ]
-    variance, covariance = (
-        sum(parts, jnp.zeros(())) / shares for parts in zip(*terms, strict=True)
-    )
-    return variance, covariance
+
+    def terms(features: Array, valid: Array | None) -> tuple[Array, Array]:
+        variance = losses.variance_loss(features, vicreg.std_target, vicreg.eps, valid)
+        return variance, losses.covariance_loss(features, valid)
+
+    expanded, shares = expand(features, valid), _shares() if vicreg.stats == "per_device" else 1
+    if shares == 1:
+        return terms(expanded, valid)
+    split = jax.tree.map(lambda x: x.reshape(shares, -1, *x.shape[1:]), (expanded, valid))
+    variance, covariance = jax.vmap(terms)(*split)
+    return jnp.mean(variance), jnp.mean(covariance)
+
+
+def _shares() -> int:
+    """Returns how many devices of the mesh around the call split the batch; without one, all."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return sizes["data"] * sizes["fsdp"] if sizes else jax.device_count()
 
 
 def feature_width(vicreg: Vicreg, embed_dim: int) -> int:

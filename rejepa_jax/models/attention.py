@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rejepa_jax.models.vit import Block, Encoder
+from rejepa_jax.models.transformer import Block
+from rejepa_jax.models.vit import Encoder
 
 
 def attention_maps(encoder: Encoder, image: Float[Array, "b h w c"]) -> Float[Array, "l b a k k"]:

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from rejepa_jax.models import vit
+from rejepa_jax.models import transformer
 from rejepa_jax.models.position import sincos_positions
+from rejepa_jax.models.vit import EncoderSpec
 from rejepa_jax.types import Masks
 
 
@@ -26,17 +27,17 @@ class PredictorSpec:
 class Predictor(nnx.Module):
     """A narrow transformer over context tokens and one mask token for each hidden patch."""
 
-    def __init__(self, spec: PredictorSpec, encoder: vit.EncoderSpec, *, rngs: nnx.Rngs):
+    def __init__(self, spec: PredictorSpec, encoder: EncoderSpec, *, rngs: nnx.Rngs):
         self.spec, self.grid_size, self.dtype = spec, encoder.grid_size, encoder.dtype
-        self.unroll = encoder.unroll
-        self.embed = vit.linear(encoder.embed_dim, spec.dim, encoder.dtype, rngs)
-        token = nnx.initializers.normal(vit.INIT_STD)(rngs.params(), (spec.dim,))
+        self.unroll, self.remat = encoder.unroll, encoder.remat
+        self.embed = transformer.linear(encoder.embed_dim, spec.dim, encoder.dtype, rngs)
+        token = nnx.initializers.normal(transformer.INIT_STD)(rngs.params(), (spec.dim,))
         self.mask_token = nnx.Param(token)
-        self.blocks = vit.stacked_blocks(
+        self.blocks = transformer.stacked_blocks(
             spec.dim, spec.depth, spec.num_heads, encoder.mlp_ratio, encoder.dtype, rngs
         )
-        self.norm = vit.layer_norm(spec.dim, encoder.dtype, rngs)
-        self.project = vit.linear(spec.dim, spec.outputs, encoder.dtype, rngs)
+        self.norm = transformer.layer_norm(spec.dim, encoder.dtype, rngs)
+        self.project = transformer.linear(spec.dim, spec.outputs, encoder.dtype, rngs)
 
     def __call__(self, context: Float[Array, "b k2 d"], masks: Masks) -> Float[Array, "b m t o"]:
         """Predicts the targets; a class token, which has no position, comes before the context."""
@@ -52,7 +53,9 @@ class Predictor(nnx.Module):
         asked = mask_token + positions[masks["target"].reshape(b * calls, queries)]
         tokens = jnp.concatenate([jnp.repeat(known, calls, axis=0), asked], axis=1)
         visible = self._visible(masks, extra, calls, queries)
-        seen = vit.run_blocks(self.blocks, tokens, visible, unroll=self.unroll)
+        seen = transformer.run_blocks(
+            self.blocks, tokens, visible, unroll=self.unroll, remat=self.remat
+        )
         return self.project(self.norm(seen[:, -queries:])).reshape(b, m, t, -1)
 
     def _visible(

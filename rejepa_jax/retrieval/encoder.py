@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from rejepa_jax import artifacts
@@ -62,7 +63,9 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         name: dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
         for name, part in parts.items()
     }
-    return {"schema": SCHEMA, **plain, "encoder": dataclasses.asdict(bundle.encoder.spec)}
+    encoder: dict[str, Any] = dataclasses.asdict(bundle.encoder.spec)
+    del encoder["remat"]  # of training alone, and no part of what an embedding is
+    return {"schema": SCHEMA, **plain, "encoder": encoder}
 
 
 def load_bundle(directory: pathlib.Path) -> Bundle:
@@ -122,11 +125,16 @@ def _read_preprocess(value: dict[str, Any]) -> Preprocess:
 
 
 class Embedder:
-    """A bundle compiled for one batch size; the only place where embeddings are made."""
+    """A bundle compiled for one batch size; the only place where embeddings are made.
 
-    def __init__(self, bundle: Bundle, place: jax.sharding.Sharding | None = None):
-        self.bundle = bundle
-        self._place = place
+    `place` splits batches over devices; without it one device has them whole.
+    """
+
+    def __init__(self, bundle: Bundle, place: NamedSharding | None = None):
+        self.bundle, self._place, self._encoder = bundle, place, bundle.encoder
+        if place is not None:
+            everywhere = NamedSharding(place.mesh, PartitionSpec())
+            self._encoder = jax.device_put(bundle.encoder, everywhere)
         self._run = jax.jit(
             lambda encoder, images: embed(encoder, images, bundle.preprocess, bundle.pool)
         )
@@ -143,7 +151,7 @@ class Embedder:
                 "image like those that the encoder was trained on"
             )
         placed = jax.device_put({self.bundle.sensor: image}, self._place)
-        return np.asarray(self._run(self.bundle.encoder, placed))
+        return np.asarray(self._run(self._encoder, placed))
 
 
 def embed(

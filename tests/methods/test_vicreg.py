@@ -136,6 +136,24 @@ def test_statistics_per_device_are_the_mean_over_shares():
         assert abs(whole - expected) > 1e-2 * whole
 
 
+def test_shares_are_those_of_the_devices_that_split_the_batch():
+    """Of 2 x 2 x 2 devices those along `tensor` have the same images."""
+    mesh = jax.sharding.AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))
+
+    def terms():
+        with jax.sharding.use_abstract_mesh(mesh):
+            masks = INDICES | dict.fromkeys(VALID)
+            tokens = [jnp.asarray(array, jnp.float32) for array in TOKENS.values()]
+            groups = [x.reshape(IMAGES, GROUPS, TARGETS, DIM) for x in tokens[1:]]
+            config = settings(stats="per_device")
+            return vicreg_terms(config.vicreg, config.loss, None, tokens[0], *groups, masks)
+
+    shares = np.split(TOKENS["context"].mean(1), 4)
+    expected = np.mean([numpy_step.covariance(share) for share in shares])
+    got = jax.jit(terms, compiler_options=QUICK)()
+    assert float(got["covariance_loss"]) == pytest.approx(expected, rel=1e-5)
+
+
 def test_shares_are_taken_within_each_view():
     terms, _ = compute(settings(stats="per_device", invariance="two_view"), ALL)
     shares = np.split(TOKENS["context"].mean(1), 2 * jax.device_count())

@@ -191,3 +191,16 @@ def test_missing_weights_are_named(saved):
     (saved / "weights.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"target holds no weights\.safetensors"):
         load_bundle(saved)
+
+
+def test_what_training_computes_again_is_no_part_of_a_bundle(bundle, saved, tmp_path):
+    encoder = toys.filled(
+        lambda: Encoder(dataclasses.replace(SPEC, remat="block"), rngs=nnx.Rngs(0)), seed=11
+    )
+    save_bundle(dataclasses.replace(bundle, encoder=encoder), tmp_path / "other")
+    written, plain = ((path / "bundle.json").read_text() for path in (tmp_path / "other", saved))
+    assert written == plain
+    assert set(json.loads(plain)["encoder"]) == {
+        *("image_size", "patch_size", "bands", "embed_dim", "depth", "num_heads", "mlp_ratio"),
+        *("dtype", "class_token", "positions", "unroll"),  # as in bundles of earlier releases
+    }
