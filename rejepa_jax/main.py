@@ -1,35 +1,44 @@
 """The whole road from one command.
 
     python -m rejepa_jax.main --config configs/quickstart.py[:PRESET] [--workdir DIR]
-        [--stage NAME,...] [--config.key=value ...]
+        [--stage NAME,...] [--strict_restore] [--config.key=value ...]
+        [--coordinator_address HOST:PORT --num_processes N --process_id I | --distributed]
 
 Walks from the archive to the report and skips every stage that is complete and unchanged. A `.py`
-config runs as code; a `.json` file of settings is read as data only. Exit codes: 0 done, 1 training
+config runs as code; a `.json` file of settings is read as data only. Several processes, given the
+same command but for their number, are one run (docs/processes.md). Exit codes: 0 done, 1 training
 failed, 2 usage or settings, 3 data, 75 interrupted, or a store does not answer: run it again.
 """
 
+import contextlib
 import json
+import os
 import pathlib
 import sys
 import time
 from collections.abc import Sequence
 
+import jax
 from absl import flags, logging
 from ml_collections import config_dict, config_flags
 
-from rejepa_jax import artifacts, stages
+from rejepa_jax import artifacts, joining, processes, stages
 from rejepa_jax.config import Config, base_config
 from rejepa_jax.console import say, set_up_logging
 from rejepa_jax.resolve import resolve
-from rejepa_jax.storage import mirror
+from rejepa_jax.storage import lease, mirror
+from rejepa_jax.storage.readers import is_remote
 from rejepa_jax.storage.stores import StoreError
 from rejepa_jax.training.health import CollapseError
-from rejepa_jax.types import ConfigError, DataError
+from rejepa_jax.types import ConfigError, DataError, Interrupted
 
 WORKDIR = flags.DEFINE_string(
     "workdir", "", "Run directory, or its URL in a bucket; default runs/<name of the config>."
 )
 STAGE = flags.DEFINE_list("stage", list(stages.STAGES), "Stages to run, in the road's order.")
+STRICT = flags.DEFINE_bool(
+    "strict_restore", False, "Refuse a damaged checkpoint instead of taking an earlier one."
+)
 
 
 def parse_flags(argv: Sequence[str]) -> str:
@@ -87,6 +96,20 @@ def read_json_config(path: pathlib.Path) -> config_dict.ConfigDict:
     return config
 
 
+def go(name: str) -> None:
+    """Walks the road that the flags ask for, in the run directory of a config of this name."""
+    config, where = flags.FLAGS.config, WORKDIR.value or f"runs/{name}"
+    if STRICT.value:
+        config.train.strict_restore = True
+    if not processes.is_main() and is_remote(where):  # on the main one's machine, perhaps
+        os.environ[mirror.CACHE] = str(mirror.cache() / f"process-{processes.index()}")
+    run = mirror.open_run(where)
+    with lease.hold(run) if processes.is_main() else contextlib.nullcontext():
+        walk(resolve(config), run, STAGE.value)
+        if processes.is_main():
+            summarise(run)
+
+
 def walk(config: Config, run: pathlib.Path, names: Sequence[str]) -> None:
     """Runs the named stages in the road's order."""
     unknown = sorted(set(names) - set(stages.STAGES))
@@ -96,6 +119,8 @@ def walk(config: Config, run: pathlib.Path, names: Sequence[str]) -> None:
     for name, stage in stages.STAGES.items():
         if name in names:
             start = time.monotonic()
+            if not processes.is_main():
+                mirror.renew(run)  # has what the main one has published
             stage(config, run)
             logging.info("stage %s took %.1f s", name, time.monotonic() - start)
 
@@ -121,25 +146,37 @@ def main(argv: Sequence[str]) -> int:
     set_up_logging()
     try:
         name = parse_flags(argv)
-        run = mirror.open_run(WORKDIR.value or f"runs/{name}")
-        walk(resolve(flags.FLAGS.config), run, STAGE.value)
-        summarise(run)
+        joining.join(joining.asked())
     except ConfigError as error:
-        return _fail(error, 2)
+        return processes.give_up(error, 2)
+    if not processes.is_main():
+        logging.set_verbosity(logging.WARNING)  # the main process talks
+    with processes.ending_together():
+        return _code(name)
+
+
+def _code(name: str) -> int:
+    """Walks the road; returns the exit code that goes with the error, if there is one."""
+    try:
+        go(name)
+    except ConfigError as error:
+        return processes.give_up(error, 2)
     except (DataError, FileNotFoundError) as error:
-        return _fail(error, 3)
+        return processes.give_up(error, 3)
     except (FloatingPointError, CollapseError) as error:
-        return _fail(error, 1)
+        return processes.give_up(error, 1)
     except StoreError as error:
-        return _fail(error, 75)
+        return processes.give_up(error, 75)
+    except Interrupted as error:
+        processes.wait_for_all("stopped")  # each has its part of what is saved still to finish
+        return processes.give_up(error, 75)
     except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on", 75)
+        return processes.give_up("interrupted; run the same command again to go on", 75)
+    except jax.errors.JaxRuntimeError as error:
+        if not processes.is_lost(error):
+            raise
+        return processes.give_up(f"{error}: is another process gone? Run again", processes.LOST)
     return 0
-
-
-def _fail(error: object, code: int) -> int:
-    logging.error("%s", error)
-    return code
 
 
 if __name__ == "__main__":

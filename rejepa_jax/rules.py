@@ -127,11 +127,11 @@ def _check_width(path: str, width: int, name: str, heads: int) -> None:
 def _check_sharing(config: Config) -> None:
     """Checks what a batch and a layer are divided by, as far as it needs no device."""
     data, tensor, train = config.mesh.data, config.mesh.tensor, config.train
+    heads = _look_up(config, "model.num_heads")
     _require(data == -1 or data > 0, f"config.mesh.data = {data}: at least 1, or -1 (the rest)")
     _require(
-        config.model.num_heads % tensor == 0,
-        f"config.mesh.tensor = {tensor} must divide config.model.num_heads = "
-        f"{config.model.num_heads}",
+        heads % tensor == 0,
+        f"config.mesh.tensor = {tensor} must divide config.model.num_heads = {heads}",
     )
     _require(
         train.batch_size % train.accumulate == 0,

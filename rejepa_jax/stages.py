@@ -7,20 +7,23 @@
     evaluate  evaluation/
     report    report/
 
-Each stage reads what it needs from the artefacts before it, so any of them can run on its own.
+Each stage reads what it needs from the artefacts before it, so any of them can run on its own. Of
+many processes all train and export (`share`), the main one does the rest.
 """
 
 import dataclasses
 import functools
+import math
 import pathlib
 import re
 import shlex
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from absl import logging
 
-from rejepa_jax import artifacts
+from rejepa_jax import artifacts, processes
 from rejepa_jax.config import Config
 from rejepa_jax.data import pipeline
 from rejepa_jax.data.archives import synthetic
@@ -30,6 +33,7 @@ from rejepa_jax.data.beam import prepare_with_beam
 from rejepa_jax.data.prepare import count_workers
 from rejepa_jax.data.prepare import prepare as write_records
 from rejepa_jax.data.splits import refuse_leaks
+from rejepa_jax.processes import by_main
 from rejepa_jax.report import page
 from rejepa_jax.retrieval.embed import embed_rows
 from rejepa_jax.retrieval.embeddings import reading
@@ -42,6 +46,7 @@ from rejepa_jax.retrieval.index import building, stored
 from rejepa_jax.storage import mirror
 from rejepa_jax.training import export as exporting
 from rejepa_jax.training import loop
+from rejepa_jax.training.sharding import batch_sharding, make_mesh
 from rejepa_jax.types import ConfigError
 
 Path = pathlib.Path
@@ -53,6 +58,7 @@ SHARDS = "*.tfrecord-?????-of-?????"  # what of records in a bucket is only read
 # Layouts to which `data.sensor`, and `scenes`, make no difference; to others they may.
 ANY_SENSOR = ("bigearthnet", "fmow_rgb", "fmow_sentinel", "image_folder", WRITTEN)
 NO_SCENES = (*ANY_SENSOR, "eurosat", "tfds")
+BUILD = "build"  # told to the processes that are to share the work of a stage
 LISTS = (".csv", ".txt", ".bz2")  # of splits
 OF_A_SPLIT = re.compile(r"(?<![a-z])(train|val|validation|test|country)(?![a-z]).*\.(csv|txt|bz2)$")
 
@@ -64,6 +70,7 @@ def records_directory(config: Config, run: Path) -> Path:
     return mirror.open_artefact(config.data.records, left=SHARDS)
 
 
+@by_main
 def prepare(config: Config, run: Path) -> None:
     """Makes the synthetic archive if asked for, and the records of any archive."""
     directory, data = records_directory(config, run), config.data
@@ -132,6 +139,34 @@ def _lists(split_file: str) -> list[Path]:
     return [file for file in sorted(path.parent.iterdir()) if OF_A_SPLIT.search(file.name)]
 
 
+def share(
+    directory: Path,
+    settings: dict[str, Any],
+    inputs: dict[str, Any],
+    build: Callable[[Path], artifacts.Built],
+) -> dict[str, Any]:
+    """Runs a stage as `artifacts.run_stage` does, but all processes build, each its part.
+
+    The main process finds out whether there is anything to do, tells the others, and publishes.
+    """
+    if not processes.is_main():
+        while processes.hear() == BUILD:
+            build(directory.with_name(directory.name + mirror.PARTIAL))
+            processes.wait_for_all(directory.name)
+        mirror.renew(directory.parent)
+        return artifacts.load(directory, is_fetched=False)
+
+    def build_together(partial: Path) -> artifacts.Built:
+        processes.tell(BUILD)
+        built = build(partial)
+        processes.wait_for_all(directory.name)
+        return built
+
+    manifest = artifacts.run_stage(directory, settings, inputs, build_together)
+    processes.tell("done")
+    return manifest
+
+
 def fingerprints(run: Path, *names: str) -> dict[str, Any]:
     """Returns the fingerprints of complete artefacts; in a mirror none is fetched for that."""
     return {name: artifacts.load(run / name, is_fetched=False)["fingerprint"] for name in names}
@@ -153,7 +188,7 @@ def train(config: Config, run: Path) -> None:
     inputs = {"records": records.manifest["fingerprint"]}
     if config.model.weights:
         inputs["weights"] = load_bundle(Path(config.model.weights)).fingerprint
-    artifacts.run_stage(
+    share(
         run / "checkpoints",
         settings,
         inputs,
@@ -167,20 +202,21 @@ def export(config: Config, run: Path) -> None:
     checkpoints = artifacts.load(run / "checkpoints", is_fetched=False)
     trained_with = artifacts.plain(loop.describe(config))
     artifacts.refuse_changes(run / "checkpoints", checkpoints["settings"], trained_with)
-    encoders = artifacts.run_stage(
+    encoders = share(
         run / "encoders",
         {"pool": config.eval.pool},
         {"checkpoints": checkpoints["fingerprint"]},
         lambda partial: exporting.export(config, records, run / "checkpoints", partial),
     )
+    artifacts.load(run / "encoders")  # in a mirror: brings them here
     written = dataclasses.asdict(config.export)
     written = {name: value for name, value in written.items() if name != "processes"}
-    artifacts.run_stage(
+    share(
         run / "embeddings",
         {"encoder": config.eval.encoder} | written,
         {"encoders": encoders["fingerprint"], "records": records.manifest["fingerprint"]},
         lambda partial: write_embeddings(
-            Embedder(load_bundle(run / "encoders" / config.eval.encoder)),
+            open_embedder(config, run / "encoders" / config.eval.encoder),
             records,
             partial,
             config.eval.batch_size,
@@ -189,6 +225,14 @@ def export(config: Config, run: Path) -> None:
     )
 
 
+def open_embedder(config: Config, bundle: Path) -> Embedder:
+    """Opens an encoder on as many devices of this process as divide the batch."""
+    devices = jax.local_devices()
+    mesh = make_mesh(devices=devices[: math.gcd(len(devices), config.eval.batch_size)])
+    return Embedder(load_bundle(bundle), batch_sharding(mesh))
+
+
+@by_main
 def build_index(config: Config, run: Path) -> None:
     """Builds the index over all embeddings."""
 
@@ -201,6 +245,7 @@ def build_index(config: Config, run: Path) -> None:
     artifacts.run_stage(run / "index", {"kind": config.index.kind}, inputs, build)
 
 
+@by_main
 def evaluate(config: Config, run: Path) -> None:
     """Scores every encoder beside the free descriptors."""
     records = pipeline.open_records(records_directory(config, run))
@@ -213,7 +258,7 @@ def evaluate(config: Config, run: Path) -> None:
         fingerprint = open_parts(run / "embeddings").footer["fingerprint"]
         encoders: dict[str, Callable[[Any], Any]] = {}
         for name in artifacts.load(run / "encoders")["info"]["encoders"]:
-            embedder = Embedder(load_bundle(run / "encoders" / name))
+            embedder = open_embedder(config, run / "encoders" / name)
             if embedder.bundle.fingerprint == fingerprint:
                 encoders[name] = vectors.__getitem__  # all rows are embedded already
             else:
@@ -231,6 +276,7 @@ def evaluate(config: Config, run: Path) -> None:
     )
 
 
+@by_main
 def report(config: Config, run: Path) -> None:
     """Writes the page about the run."""
     records = pipeline.open_records(records_directory(config, run))

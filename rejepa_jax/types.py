@@ -15,7 +15,7 @@ class DataError(ValueError):
     """Data cannot be used as it is; the message names file and record (exit code 3)."""
 
 
-class Interrupted(RuntimeError):
+class Interrupted(RuntimeError):  # noqa: N818  it is no error
     """Asked to stop: what was begun is saved, and the same command goes on (exit code 75)."""
 
 

@@ -9,7 +9,7 @@ import rejepa_jax
 
 PACKAGE = pathlib.Path(rejepa_jax.__file__).parent
 LAYERS = (
-    {"types", "config", "presets", "rules", "resolve", "console", "processes"},
+    {"types", "config", "presets", "rules", "resolve", "console", "processes", "joining"},
     {"storage"},
     {"artifacts"},
     {"data", "models"},

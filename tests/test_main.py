@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from rejepa_jax import artifacts
 from rejepa_jax.retrieval.encoder import load_bundle
-from rejepa_jax.training.checkpoint import flat
+from rejepa_jax.training.orbax_items import flat
 
 ARTEFACTS = (
     "archive",
@@ -208,6 +208,34 @@ def test_json_config_is_data_and_gives_the_same_run(tmp_path):
     done = road.run("main", "--config", path, "--workdir", tmp_path / "run")
     assert done.returncode == 2
     assert "layuot" in done.stderr
+
+
+STOPPED = """
+import sys
+from rejepa_jax import main, stages, types
+
+def stop(config, run):
+    raise types.Interrupted(f"stopped, strict: {config.train.strict_restore}")
+
+stages.STAGES["prepare"] = stop
+sys.exit(main.main(sys.argv))
+"""
+
+
+@pytest.mark.slow
+def test_who_is_asked_to_stop_ends_with_75_and_strict_restore_is_a_setting(tmp_path):
+    argv = ["--workdir", tmp_path / "run", *QUICK, "--strict_restore"]
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, *map(str, argv)],
+        cwd=road.ROOT,
+        env=road.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 75, done.stderr
+    assert "stopped, strict: True" in done.stderr
+    assert not (tmp_path / "run" / "lease.json").exists()
 
 
 @pytest.mark.slow

@@ -14,17 +14,17 @@ import grain
 import jax
 import numpy as np
 from absl import logging
+from grain.experimental import ThreadPrefetchIterDataset
 from jaxtyping import Int
 
 from rejepa_jax import artifacts
-from rejepa_jax.data import examples
+from rejepa_jax.data import examples, placing
 from rejepa_jax.data.buffers import BufferPool
 from rejepa_jax.data.prepare import SCHEMA
 from rejepa_jax.data.records import Records
 from rejepa_jax.storage import mirror
-from rejepa_jax.types import Batch, ConfigError, DataError
+from rejepa_jax.types import ConfigError, DataError
 
-LocalBatch = dict[str, Any]  # a Batch of numpy arrays: this process's slice
 # By measurement a second thread costs a fifth more CPU time a record; one reads 25,000 a second.
 READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 ENDLESS = 1 << 40  # batches
@@ -62,7 +62,7 @@ class RecordSet:
         rows: Sequence[int] | np.ndarray,
         sensors: Sequence[str],
         empty: Callable[[tuple[int, ...], np.dtype], np.ndarray] = np.empty,
-    ) -> LocalBatch:
+    ) -> placing.LocalBatch:
         """Reads these rows' images, in order, as one array a sensor; of no sensor, only numbers.
 
         Every byte of each record is read, checked and, if it is a pixel asked for, put into place;
@@ -107,15 +107,57 @@ def open_records(directory: pathlib.Path, check: str = "every") -> RecordSet:
     return RecordSet(schema, splits, manifest, Records(shards, check))
 
 
+def placed_batches(
+    records: RecordSet,
+    split: str,
+    sensors: Sequence[str],
+    batch_size: int,
+    seed: int,
+    place: jax.sharding.NamedSharding,
+    *,
+    prefetch: int,
+    resident: bool,
+) -> grain.DatasetIterator:
+    """Yields global batches on the devices, for ever; its position is that after the last yielded.
+
+    `prefetch` of them are brought there in a thread while a step runs, which `close` ends. With
+    `resident` they are taken out of a whole split that is on every device.
+    """
+    own = placing.own_places(place, batch_size)
+    read = () if resident else sensors
+    batches = _local_batches(records, split, read, batch_size, seed, own)
+    batches = batches.map(functools.partial(placing.to_device, place=place))
+    if prefetch:
+        batches = ThreadPrefetchIterDataset(batches, prefetch_buffer_size=prefetch)
+    if resident:
+        rows = records.rows(split)
+        held = records.read(rows, sensors)["image"]
+        # A computation, which all processes must launch in the same order: not in the thread.
+        batches = batches.map(placing.resident_images(held, int(rows[0]), place))
+    return iter(batches)
+
+
 def train_batches(
     records: RecordSet, split: str, sensors: Sequence[str], batch_size: int, seed: int
 ) -> grain.DatasetIterator:
-    """Yields this process's slice of every global batch, for ever; its position can be saved.
+    """Yields whole batches in memory, as one process alone trains on; their position can be saved.
 
     Each epoch is shuffled anew over the whole split and the epochs follow one another without a
     gap, so that a batch may span two of them, and a split smaller than the batch is seen several
     times within one. The order depends on the seed and the batch size, not on the processes.
     """
+    every = np.arange(batch_size)
+    return iter(_local_batches(records, split, sensors, batch_size, seed, every))
+
+
+def _local_batches(
+    records: RecordSet,
+    split: str,
+    sensors: Sequence[str],
+    batch_size: int,
+    seed: int,
+    own: Int[np.ndarray, " _"],
+) -> grain.IterDataset:
     rows = records.rows(split)
     if len(rows) < batch_size:
         logging.warning(
@@ -124,13 +166,11 @@ def train_batches(
             len(rows),
             batch_size,
         )
-    share = batch_size // jax.process_count()
-    mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
     order, pool = Order(rows, batch_size, seed), BufferPool()
     batches = grain.MapDataset.range(ENDLESS).map(
-        lambda number: records.read(order[number][mine], sensors, pool.take)
+        lambda number: records.read(order[number][own], sensors, pool.take)
     )
-    return iter(batches.to_iter_dataset(READ))
+    return batches.to_iter_dataset(READ)
 
 
 class Order:
@@ -154,39 +194,3 @@ class Order:
 
     def _permute(self, epoch: int) -> Int[np.ndarray, " _"]:
         return np.random.default_rng((self._seed, epoch)).permutation(self._rows)
-
-
-def resident_feed(
-    records: RecordSet, split: str, sensors: Sequence[str], sharding: jax.sharding.NamedSharding
-) -> Callable[[LocalBatch], Batch]:
-    """Puts a whole split onto every device; returns what turns batches of row numbers into images.
-
-    For small archives: nothing but row numbers then moves from host to device in a step.
-    """
-    rows = records.rows(split)
-    held = records.read(rows, sensors)["image"]
-    everywhere = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    images = jax.device_put(held, everywhere)
-
-    @functools.partial(jax.jit, out_shardings=sharding)
-    def gather(images: dict[str, jax.Array], ids: jax.Array) -> dict[str, jax.Array]:
-        return {sensor: image[ids - int(rows[0])] for sensor, image in images.items()}
-
-    def feed(batch: LocalBatch) -> Batch:
-        placed = to_device(batch, sharding)
-        return Batch(image=gather(images, placed["id"]), id=placed["id"], valid=placed["valid"])
-
-    return feed
-
-
-def to_device(batch: LocalBatch, sharding: jax.sharding.Sharding) -> Batch:
-    """Makes one global array of every process's slice; a batch without `valid` is all valid."""
-
-    def place(array: np.ndarray) -> jax.Array:
-        return jax.make_array_from_process_local_data(sharding, array)
-
-    return Batch(
-        image={sensor: place(image) for sensor, image in batch["image"].items()},
-        id=place(batch["id"]),
-        valid=place(batch.get("valid", np.ones(len(batch["id"]), bool))),
-    )

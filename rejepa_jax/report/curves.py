@@ -60,6 +60,7 @@ PANELS = {
     "Speed": (
         Panel("Images", "images a second", ("images_per_second",)),
         Panel("Model FLOPs utilisation", "share of the peak", ("mfu",)),
+        Panel("Devices without data", "share of the time", ("data_wait",)),
     ),
     "Schedules": (
         Panel("Learning rate", "step size", ("learning_rate",)),

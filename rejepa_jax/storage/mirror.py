@@ -108,11 +108,20 @@ def open_run(where: str) -> Path:
             f"{where} holds nothing, but its mirror {mirror.local} has {', '.join(sorted(here))}: "
             "copy them back to the bucket, or remove the mirror to start anew"
         )
-    files.each(
-        lambda name: _refresh(mirror, name),
-        {name for name in here | there if not is_passing(name)},
-    )
+    _refresh_all(mirror, here | there)
     return mirror.local
+
+
+def renew(run: Path) -> None:
+    """Looks again which artefacts are complete in the bucket, where another process publishes."""
+    mirror = find(run)
+    if mirror is not None:
+        here = {path.parent.name for path in mirror.local.glob(f"*/{MANIFEST}")}
+        _refresh_all(mirror, here | files.folders(mirror.url))
+
+
+def _refresh_all(mirror: Mirror, names: set[str]) -> None:
+    files.each(lambda name: _refresh(mirror, name), {n for n in names if not is_passing(n)})
 
 
 def open_artefact(where: str, left: str = "") -> Path:
@@ -170,5 +179,5 @@ def _refresh(mirror: Mirror, name: str) -> None:
         return
     shutil.rmtree(path.parent, ignore_errors=True)
     if there:
-        path.parent.mkdir()
+        path.parent.mkdir(exist_ok=True)
         _replace(path, there)

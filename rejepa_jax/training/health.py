@@ -117,10 +117,10 @@ class Health:
 
     def _describe(self, encoder: Encoder) -> Float[np.ndarray, "r d"]:
         sensor, place = self._config.data.sensor, sharding.batch_sharding(self._mesh)
-        parts = [
-            np.asarray(self._embed(encoder, jax.device_put({sensor: images}, place)))
-            for images in self._sample.batches
-        ]
+        parts = []
+        for images in self._sample.batches:  # every process has all of them, and brings its rows
+            placed = jax.make_array_from_callback(images.shape, place, images.__getitem__)
+            parts.append(np.asarray(self._embed(encoder, {sensor: placed})))
         return np.concatenate(parts)[: len(self._sample.labels)]
 
     def _f1(self, descriptors: Float[np.ndarray, "r d"]) -> float:

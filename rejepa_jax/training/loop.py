@@ -4,14 +4,13 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import grain
 import jax
 from absl import logging
 
-from rejepa_jax import artifacts
+from rejepa_jax import artifacts, processes
 from rejepa_jax.config import Config
 from rejepa_jax.data import pipeline
 from rejepa_jax.data.inputs import make_preprocess
@@ -21,13 +20,16 @@ from rejepa_jax.models.vit import Encoder
 from rejepa_jax.retrieval.weights.adaptation import load_initial
 from rejepa_jax.training import sharding
 from rejepa_jax.training.checkpoint import Checkpoints
+from rejepa_jax.training.compiling import compile_step
 from rejepa_jax.training.compute import Compute, measure_compute
 from rejepa_jax.training.health import Health, collapsed
 from rejepa_jax.training.monitor import LOG, Monitor, read_log
 from rejepa_jax.training.optim import Schedules, make_optimizer
-from rejepa_jax.training.state import init_state
-from rejepa_jax.training.step import Update, train_step
-from rejepa_jax.types import Batch
+from rejepa_jax.training.state import TrainState, abstract_state, init_state
+from rejepa_jax.training.step import Update
+from rejepa_jax.training.stopping import Stopping
+from rejepa_jax.training.watchdog import Watchdog
+from rejepa_jax.types import Batch, Interrupted, Metrics
 
 
 def make_update(config: Config, records: pipeline.RecordSet) -> Update:
@@ -36,7 +38,8 @@ def make_update(config: Config, records: pipeline.RecordSet) -> Update:
     method = build_method(config, len(preprocess.inputs[config.data.sensor].bands))
     schedules = Schedules(config.optim, config.ema, config.train.steps)
     optimizer = make_optimizer(schedules)
-    return Update(method, optimizer, schedules, preprocess, config.augment, config.seed)
+    draws, accumulate = (config.augment, config.seed), config.train.accumulate
+    return Update(method, optimizer, schedules, preprocess, *draws, accumulate=accumulate)
 
 
 def given_encoder(config: Config, records: pipeline.RecordSet) -> Encoder | None:
@@ -48,59 +51,97 @@ def given_encoder(config: Config, records: pipeline.RecordSet) -> Encoder | None
     return load_initial(directory, encoder_spec(config, len(bands)), bands)
 
 
-def compile_step(update: Update, places: Any, batch_place: jax.sharding.Sharding) -> Any:
-    """Returns the jitted step: the state is donated and stays where it is."""
-    return jax.jit(
-        partial(train_step, update=update),
-        in_shardings=(places, batch_place),
-        out_shardings=(places, None),
-        donate_argnums=0,
-    )
-
-
 def train(
     config: Config, records: pipeline.RecordSet, directory: pathlib.Path, settings: dict[str, Any]
 ) -> artifacts.Built:
     """Trains into `directory`, where a run that was interrupted goes on from its last checkpoint.
 
+    Raises:
+        Interrupted: asked to stop, and the last step is saved.
+    """
+    mesh = open_mesh(config)
+    update = make_update(config, records)
+    parts = (update.method, update.optimizer, config.seed, mesh)
+    place = sharding.batch_sharding(mesh)
+    batches = open_batches(config, records, tuple(update.preprocess.inputs), place)
+    kept = config.train
+    checkpoints = Checkpoints(
+        directory, kept.keep, settings, keep_every=kept.keep_every, strict=kept.strict_restore
+    )
+    # Whatever ends the loop, what is begun is written.
+    with contextlib.closing(batches), contextlib.closing(checkpoints):
+        state = checkpoints.restore(abstract_state(*parts), batches)
+        if state is None:
+            state = init_state(*parts, given_encoder(config, records))
+        compute = measure_compute(update.method)
+        health = Health(config, records, update, mesh)
+        monitor = Monitor(directory, config, int(state.step), records, health, compute)
+        places = jax.tree.map(lambda array: array.sharding, state)
+        step_fn = compile_step(update, places, place)
+        announce(config, count_parameters(state.params), compute)
+        with contextlib.closing(monitor):
+            if int(state.step) == 0 and health.is_due(0):
+                monitor.log(0, state)
+            take_steps(config, state, batches, step_fn, monitor, checkpoints)
+    return report(config, directory)
+
+
+def report(config: Config, directory: pathlib.Path) -> artifacts.Built:
+    """Returns what is to be known of a run that is done, to the process that publishes it."""
+    if not processes.is_main():
+        return artifacts.Built({})
+    log = read_log(directory / LOG)
+    images = config.train.steps * config.train.batch_size
+    info = {"final": log[-1], "collapsed": sorted(collapsed(log))}
+    return artifacts.Built({"steps": config.train.steps, "images": images, **info})
+
+
+def take_steps(
+    config: Config,
+    state: TrainState,
+    batches: grain.DatasetIterator,
+    step_fn: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    monitor: Monitor,
+    checkpoints: Checkpoints,
+) -> None:
+    """Trains to the last step, or to the one after which all processes are to stop.
+
     The order within a step matters: the checkpoint is written after the step and before the next
     batch is fetched, so state and data position always belong together.
     """
-    mesh = sharding.make_mesh()
-    batch_size, steps = config.train.batch_size, config.train.steps
-    sharding.check_batch_size(mesh, batch_size, "train.batch_size")
-    if config.vicreg.stats == "per_device":
-        sharding.check_batch_size(mesh, batch_size // 2, "train.batch_size / 2")
-    update = make_update(config, records)
-    start_from = given_encoder(config, records)
-    state = init_state(update.method, update.optimizer, config.seed, mesh, start_from)
-    batch_place = sharding.batch_sharding(mesh)
-    batches, feed = open_batches(config, records, tuple(update.preprocess.inputs), batch_place)
-    checkpoints = Checkpoints(directory, config.train.keep, settings)
-    state = checkpoints.restore(state, batches) or state
-    start, compute = int(state.step), measure_compute(update.method)
-    health = Health(config, records, update, mesh)
-    monitor = Monitor(directory, config, start, records, health, compute)
-    places = jax.tree.map(lambda array: array.sharding, state)
-    step_fn = compile_step(update, places, batch_place)
-    announce(config, count_parameters(state.params), compute)
-
-    # Whatever ends the loop, what is begun is written.
-    with contextlib.closing(checkpoints), contextlib.closing(monitor):
-        if start == 0 and health.is_due(0):
-            monitor.log(0, state)
+    start, steps = int(state.step), config.train.steps
+    with Stopping() as stopping, Watchdog(config.train.hang_timeout) as watchdog:
         for step in range(start + 1, steps + 1):
-            batch = feed(next(batches))
+            with monitor.waiting():
+                batch = next(batches)
             state, metrics = step_fn(state, batch)
             monitor.keep(step, batch, metrics)
-            is_saved = step % config.train.save_every == 0 or step == steps
+            watchdog.alive()
+            is_stopped = stopping.reached(step)
+            is_saved = is_stopped or step % config.train.save_every == 0 or step == steps
             if is_saved or monitor.is_due(step):
                 monitor.log(step, state)  # first, so that a state gone wrong is never saved
+            checkpoints.check()
             if is_saved:
                 checkpoints.save(state, batches)
-    log = read_log(directory / LOG)  # also when all that was left to do is to say so
-    info = {"final": log[-1], "collapsed": sorted(collapsed(log))}
-    return artifacts.Built({"steps": steps, "images": steps * batch_size, **info})
+            if is_stopped:
+                checkpoints.wait()
+                raise Interrupted(
+                    f"asked to stop: step {step} of {steps} is saved; run the same command again "
+                    "to go on"
+                )
+        checkpoints.wait()
+
+
+def open_mesh(config: Config) -> jax.sharding.Mesh:
+    """Lays out the devices; raises a ConfigError if the batch does not divide over them."""
+    mesh = sharding.make_mesh(config.mesh)
+    parts, size = config.train.accumulate, config.train.batch_size
+    key = "train.batch_size" + (" / train.accumulate" if parts > 1 else "")
+    sharding.check_batch_size(mesh, size // parts, key)
+    if config.vicreg.stats == "per_device":
+        sharding.check_batch_size(mesh, size // parts // 2, f"{key} / 2")
+    return mesh
 
 
 def open_batches(
@@ -108,14 +149,11 @@ def open_batches(
     records: pipeline.RecordSet,
     sensors: tuple[str, ...],
     place: jax.sharding.NamedSharding,
-) -> tuple[grain.DatasetIterator, Callable[[pipeline.LocalBatch], Batch]]:
-    """Returns the batches of this process, and what brings one onto the devices."""
-    split, size = config.data.train_split, config.train.batch_size
-    if config.data.resident:
-        feed = pipeline.resident_feed(records, split, sensors, place)
-        return pipeline.train_batches(records, split, (), size, config.data.seed), feed
-    batches = pipeline.train_batches(records, split, sensors, size, config.data.seed)
-    return batches, partial(pipeline.to_device, sharding=place)
+) -> grain.DatasetIterator:
+    """Returns the global batches, on the devices."""
+    data, order = config.data, (config.train.batch_size, config.data.seed)
+    how = {"prefetch": data.prefetch, "resident": data.resident}
+    return pipeline.placed_batches(records, data.train_split, sensors, *order, place, **how)
 
 
 def announce(config: Config, parameters: int, compute: Compute) -> None:
@@ -147,8 +185,7 @@ def describe(config: Config) -> dict[str, Any]:
     lengths = {"steps": config.train.steps, "batch_size": config.train.batch_size}
     if config.train.accumulate > 1:  # the features' statistics are then those of a part
         lengths["accumulate"] = config.train.accumulate
-    model = dataclasses.asdict(config.model)
-    del model["remat"]
+    model = {k: v for k, v in dataclasses.asdict(config.model).items() if k != "remat"}
     return {
         "method": config.method,
         "seed": config.seed,

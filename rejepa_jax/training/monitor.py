@@ -1,5 +1,6 @@
 """What a run says of itself while it trains: JSON lines, the console, TensorBoard if asked for."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -10,20 +11,28 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from rejepa_jax import artifacts, processes
 from rejepa_jax.config import Config
 from rejepa_jax.console import Progress
 from rejepa_jax.data.pipeline import RecordSet
 from rejepa_jax.training.compute import Compute, mfu
 from rejepa_jax.training.health import Health
+from rejepa_jax.training.pace import Pace
 from rejepa_jax.training.state import TrainState
 from rejepa_jax.types import Batch, ConfigError, Metrics
 
 LOG = "metrics.jsonl"
-NAMED = 8  # images of a batch that went wrong
+WRONG = "nan_step_{}.json"  # beside it: the batch of a step that went wrong
+NAMED = 8  # images of that batch, in the message
+NOTES = {"loss": "loss {:.4f}", "mfu": "MFU {:.1%}", "data_wait": "data wait {:.1%}"}  # console
 
 
 class Monitor:
-    """Writes the metrics of logged steps; after a resumption the curve goes on without a seam."""
+    """Writes the metrics of logged steps; after a resumption the curve goes on without a seam.
+
+    Of several processes all take part, since what they ask of the devices must be the same, and
+    the main one writes.
+    """
 
     def __init__(
         self,
@@ -35,24 +44,34 @@ class Monitor:
         compute: Compute,
     ):
         first = start + 1 if start else 0  # the first step that is logged, perhaps again
-        self._path = directory / LOG
-        kept = [line for line in read_log(self._path) if line["step"] < first]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._path, self._is_main = directory / LOG, processes.is_main()
+        if self._is_main:
+            kept = [line for line in read_log(self._path) if line["step"] < first]
+            self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._config, self._records, self._health = config, records, health
-        self._compute = compute
+        self._compute, self._pace = compute, Pace()
         self._pending: list[tuple[int, Metrics, Any]] = []
         self._mark: tuple[float, int] | None = None  # when the clock was started, after which step
-        self._notes = {"loss": "", "mfu": ""}  # of the console line, in order
+        self._notes = dict.fromkeys(NOTES, "")
         batch_size, steps = config.train.batch_size, config.train.steps
         self._progress = Progress("train", steps * batch_size, "images", start * batch_size)
-        self._events = open_events(directory, first) if config.health.tensorboard else None
+        has_events = config.health.tensorboard and self._is_main
+        self._events = open_events(directory, first) if has_events else None
+
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Encloses the wait for the next batch, of which `data_wait` is made."""
+        return self._pace.waiting()
 
     def keep(self, step: int, batch: Batch, metrics: Metrics) -> None:
-        """Takes note of a step; its metrics stay on the device until something is logged."""
+        """Takes note of a step; its metrics stay on the device until something is logged.
+
+        Waits for a step some steps back, so that the host does not run away from the devices.
+        """
         self._pending.append((step, metrics, batch["id"]))
+        self._pace.follow(metrics)
         if self._mark is None:
             jax.block_until_ready(metrics)  # the time of the first step is that of compilation
-            self._mark = time.monotonic(), step
+            self._start_clock(step)
 
     def is_due(self, step: int) -> bool:
         """Whether something is to be logged after this step."""
@@ -69,16 +88,18 @@ class Monitor:
         is_measured = self._health.is_due(step)
         if is_measured:
             values |= self._health.measure(state)
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        self._show(step, values)
-        if is_measured:
-            self._health.judge(read_log(self._path))
+        if self._is_main:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+            self._show(step, values)
+            if is_measured:
+                self._health.judge(read_log(self._path))
         if self._mark:
-            self._mark = time.monotonic(), step
+            self._start_clock(step)
 
     def close(self) -> None:
         """Writes out what TensorBoard has not been given yet."""
+        self._pace.close()
         if self._events:
             self._events.close()
 
@@ -91,43 +112,60 @@ class Monitor:
         fetched = jax.device_get([metrics for _, metrics, _ in self._pending])
         for (step, _, rows), metrics in zip(self._pending, fetched, strict=True):
             values = {name: float(value) for name, value in metrics.items()}
-            wrong = [f"{k} is {value}" for k, value in values.items() if not math.isfinite(value)]
-            if wrong:
-                raise FloatingPointError(
-                    f"{', '.join(wrong)} at step {step}, on the batch of {self._name(rows)}; "
-                    "earlier checkpoints are kept. Look at these images, lower optim.peak_lr or "
-                    "lengthen optim.warmup_steps, and give another --workdir"
-                )
+            if not all(map(math.isfinite, values.values())):
+                everywhere = multihost_utils.process_allgather(rows, tiled=True)
+                self._stop(step, values, np.asarray(everywhere).tolist())
         self._pending.clear()
         return values
 
-    def _name(self, rows: jax.Array) -> str:
-        everywhere = np.asarray(multihost_utils.process_allgather(rows, tiled=True))
-        names = [example.id for example in self._records.read_examples(everywhere[:NAMED])]
-        more = len(everywhere) - len(names)
-        return ", ".join(names) + (f" and {more} more" if more else "")
+    def _stop(self, step: int, values: dict[str, float], rows: list[int]) -> None:
+        """Writes down the batch that went wrong, all of it, and raises what says so."""
+        path = self._path.with_name(WRONG.format(step))
+        if self._is_main:
+            images = [{"row": row, "id": self._id(row)} for row in rows]
+            metrics = {name: _plain(value) for name, value in values.items()}
+            artifacts.write_json(path, {"step": step, "metrics": metrics, "images": images})
+        wrong = [f"{k} is {value}" for k, value in values.items() if not math.isfinite(value)]
+        names = ", ".join(map(self._id, rows[:NAMED]))
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        raise FloatingPointError(
+            f"{', '.join(wrong)} at step {step}, on the batch of {names}{more}; earlier "
+            f"checkpoints are kept, and {path} lists the batch. Look at these images, lower "
+            "optim.peak_lr or lengthen optim.warmup_steps, and give another --workdir"
+        )
+
+    def _id(self, row: int) -> str:
+        return self._records.read_examples([row])[0].id
+
+    def _start_clock(self, step: int) -> None:
+        self._mark = time.monotonic(), step
+        self._pace.lacked()
 
     def _speed(self, step: int) -> dict[str, float]:
-        """Returns images a second since the last log, and which share of the peak that is."""
+        """Returns images a second since the last log, their share of the peak, and of waiting."""
         if self._mark is None or self._mark[1] == step:
             return {}
         start, first = self._mark
-        images = (step - first) * self._config.train.batch_size
-        rate = images / (time.monotonic() - start)
+        seconds = time.monotonic() - start
+        rate = (step - first) * self._config.train.batch_size / seconds
         return {
             "images_per_second": rate,
             "mfu": mfu(rate, self._compute, jax.device_count()),
+            "data_wait": self._pace.lacked() / seconds,
         }
 
     def _show(self, step: int, values: dict[str, float]) -> None:
         if self._events:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
-        notes = {"loss": "loss {:.4f}", "mfu": "MFU {:.1%}"}
-        notes |= {name: name + " {:.3f}" for name in values if name.endswith("/f1")}
+        notes = NOTES | {name: name + " {:.3f}" for name in values if name.endswith("/f1")}
         self._notes |= {n: form.format(values[n]) for n, form in notes.items() if n in values}
         note = "  ".join(filter(None, self._notes.values()))
         self._progress.update(step * self._config.train.batch_size, note)
+
+
+def _plain(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)  # JSON has no such numbers
 
 
 def open_events(directory: pathlib.Path, first: int) -> Any:

@@ -1,12 +1,14 @@
 import collections
 import functools
+import itertools
+import threading
 
 import fake_archive
 import jax
 import numpy as np
 import pytest
 
-from rejepa_jax.data import examples, pipeline, tfrecord
+from rejepa_jax.data import examples, pipeline, placing, tfrecord
 from rejepa_jax.data.records import Records
 from rejepa_jax.training import sharding
 from rejepa_jax.types import ConfigError, DataError
@@ -139,59 +141,123 @@ def test_split_smaller_than_the_batch_is_seen_several_times_within_one(records, 
     assert "split test has 3 records, fewer than train.batch_size = 8" in caplog.text
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 4])
-def test_slices_of_all_hosts_together_are_the_global_batch(records, monkeypatch, hosts):
-    whole = batches_of(records, 3)
-    monkeypatch.setattr(jax, "process_count", lambda: hosts)
-    parts = []
-    for host in range(hosts):
-        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
-        parts.append(batches_of(records, 3))
-    for number, batch in enumerate(whole):
-        slices = [part[number] for part in parts]
-        assert {len(part["id"]) for part in slices} == {4 // hosts}
-        np.testing.assert_array_equal(ids_of(slices), batch["id"])
-        images = np.concatenate([part["image"]["s2"] for part in slices])
-        np.testing.assert_array_equal(images, batch["image"]["s2"])
+# --- on the devices
+
+
+PLACE = sharding.batch_sharding(sharding.make_mesh())
+PREFETCH = pytest.mark.parametrize("prefetch", [0, 1, 3])
+
+
+@pytest.fixture
+def placed(request):
+    """Opens batches of eight on the devices, and closes them after the test."""
+
+    def placed(records, prefetch=2, resident=False):
+        iterator = pipeline.placed_batches(
+            records, "train", ("s2",), 8, 0, PLACE, prefetch=prefetch, resident=resident
+        )
+        request.addfinalizer(iterator.close)
+        return iterator
+
+    return placed
+
+
+def assert_same(batch, expected):
+    np.testing.assert_array_equal(batch["id"], expected["id"])
+    np.testing.assert_array_equal(batch["image"]["s2"], expected["image"]["s2"])
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@PREFETCH
+def test_batches_on_the_devices_are_those_in_memory(records, placed, prefetch, resident):
+    batches = list(itertools.islice(placed(records, prefetch, resident), 5))
+    for batch, expected in zip(batches, batches_of(records, 5, size=8), strict=True):
+        assert_same(batch, expected)
+        assert batch["image"]["s2"].dtype == np.uint16
+        assert np.asarray(batch["valid"]).all()
+        for array in jax.tree.leaves(batch):
+            assert array.sharding == PLACE
+            assert {len(shard.data) for shard in array.addressable_shards} == {1}
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_saved_position_goes_on_exactly(records, taken):
-    iterator = pipeline.train_batches(records, "train", ("s2",), 4, 0)
+@PREFETCH
+def test_position_is_that_after_the_last_batch_handed_out(records, placed, prefetch, taken):
+    iterator = placed(records, prefetch)
     for _ in range(taken):
         next(iterator)
     state = iterator.get_state()
-    expected = [next(iterator) for _ in range(4)]
+    expected = list(itertools.islice(iterator, 4))
+    assert state == {"next_index": taken}  # however many are on their way
 
-    other = pipeline.train_batches(records, "train", ("s2",), 4, 0)
+    other = placed(records, 3 - prefetch)  # any number of them may go on from there
     next(other)
     other.set_state(state)
     for batch in expected:
-        again = next(other)
-        np.testing.assert_array_equal(again["id"], batch["id"])
-        np.testing.assert_array_equal(again["image"]["s2"], batch["image"]["s2"])
+        assert_same(next(other), batch)
 
 
-# --- to the devices
+@PREFETCH
+def test_damaged_record_is_named_where_its_batch_is_taken(tmp_path, placed, prefetch):
+    records = fake_archive.prepared(tmp_path, {"train": 40}, size=6)
+    third = pipeline.Order(records.rows("train"), 8, 0)[2]
+    shard, record = divmod(int(third[0]), 4)
+    path = tmp_path / "records" / f"toy-train.tfrecord-{shard:05d}-of-00010"
+    content = bytearray(path.read_bytes())
+    content[(2 * record + 1) * len(content) // 8] ^= 1  # four records of one size
+    path.write_bytes(content)
+    iterator = placed(records, prefetch)
+    for expected in batches_of(records, 2, size=8):
+        assert_same(next(iterator), expected)
+    with pytest.raises(DataError, match=rf"{path.name}, record {record}: got checksum"):
+        next(iterator)
 
 
-def test_batch_on_the_devices_is_the_batch(records):
-    (batch,) = batches_of(records, 1, size=8)
-    place = sharding.batch_sharding(sharding.make_mesh())
-    placed = pipeline.to_device(batch, place)
-    assert placed.keys() == {"image", "id", "valid"}
-    np.testing.assert_array_equal(placed["id"], batch["id"])
-    np.testing.assert_array_equal(placed["image"]["s2"], batch["image"]["s2"])
-    assert placed["image"]["s2"].dtype == np.uint16
-    assert np.asarray(placed["valid"]).all()
-    for array in jax.tree.leaves(placed):
-        assert array.sharding == place
-        assert {len(shard.data) for shard in array.addressable_shards} == {1}
+def test_closing_ends_the_threads(records, placed):
+    before = set(threading.enumerate())
+    iterator = placed(records)
+    next(iterator)
+    begun = set(threading.enumerate()) - before
+    assert begun
+    iterator.close()
+    for thread in begun:
+        thread.join(10)
+    assert not begun & set(threading.enumerate())
+
+
+def test_no_batch_is_overwritten_while_it_is_on_the_devices(records, placed):
+    # On CPU JAX takes memory over without a copy where it can, and the pool gives memory again.
+    kept = list(itertools.islice(placed(records, prefetch=3), 40))
+    for batch, expected in zip(kept, batches_of(records, 40, size=8), strict=True):
+        assert_same(batch, expected)
+
+
+@pytest.mark.parametrize(
+    "owners",  # of the eighths of a batch: the numbers of the processes
+    [[(0,)] * 8, [(0,)] * 4 + [(1,)] * 4, [(0,), (1,)] * 4, [(0, 1)] * 4 + [(2, 3)] * 4],
+)
+def test_parts_of_all_processes_together_are_the_global_batch(records, monkeypatch, owners):
+    # Processes own what lies on their devices, neighbours or not; those of one tensor group, alike.
+    (whole,) = batches_of(records, 1, size=8)
+    found = {}
+    for process in {number for numbers in owners for number in numbers}:
+        slices = {i: (slice(i, i + 1),) for i in range(8) if process in owners[i]}
+        monkeypatch.setattr(
+            jax.sharding.NamedSharding,
+            "addressable_devices_indices_map",
+            lambda *_, slices=slices: slices,
+        )
+        places = placing.own_places(PLACE, 8)
+        local = pipeline._local_batches(records, "train", ("s2",), 8, 0, places)
+        batch = next(iter(local))
+        found |= dict(zip(places.tolist(), batch["id"], strict=True))
+        np.testing.assert_array_equal(batch["image"]["s2"], whole["image"]["s2"][places])
+    np.testing.assert_array_equal([found[place] for place in range(8)], whole["id"])
 
 
 def test_padding_stays_marked(records):
     batch = records.read(np.arange(8), ("s2",)) | {"valid": np.arange(8) < 5}
-    placed = pipeline.to_device(batch, sharding.batch_sharding(sharding.make_mesh()))
+    placed = placing.to_device(batch, PLACE)
     np.testing.assert_array_equal(placed["valid"], [True] * 5 + [False] * 3)
 
 

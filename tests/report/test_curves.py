@@ -56,12 +56,12 @@ def test_every_metric_is_drawn_once_in_its_group(write):
     known += ("invariance_loss", "context_std", "gradient_norm")
     measured = ("f1", "rank_me", "feature_std", "mean_cosine", "uniformity")
     measured = tuple(f"{encoder}/{name}" for name in measured for encoder in ("target", "context"))
-    speed = ("images_per_second", "mfu")
+    speed = ("images_per_second", "mfu", "data_wait")
     planned = ("learning_rate", "weight_decay", "ema_momentum")
     names = (*known, *measured, *speed, *planned, "masked_accuracy")
     path = write([{"step": s, **dict.fromkeys(names, s / 3)} for s in (1, 2)])
     groups = curves.draw_curves(path)
-    assert [len(group) for group in groups.values()] == [7, 5, 2, 3, 1]
+    assert [len(group) for group in groups.values()] == [7, 5, 3, 3, 1]
     svg = "".join(curve.svg for group in groups.values() for curve in group)
     for name in names:
         assert svg.count(f'id="line-{name}"') == 1

@@ -6,12 +6,14 @@ import fsspec
 import grain
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rejepa_jax import artifacts
 from rejepa_jax.storage import fetching, files, keeping, mirror
 from rejepa_jax.storage.stores import StoreError
 from rejepa_jax.training.checkpoint import Checkpoints
 from rejepa_jax.training.state import TrainState
+from rejepa_jax.types import DataError
 
 
 def checkpoints():
@@ -71,7 +73,7 @@ def test_training_goes_on_while_the_store_does_not_answer(monkeypatch, caplog):
 
         patch.setattr(keeping, "keep", fail)
         saved.save(state(1), position)
-        saved._wait()
+        saved.wait()
     assert "not kept, training goes on" in caplog.text
     saved.save(state(2), position)
     saved.close()
@@ -79,3 +81,59 @@ def test_training_goes_on_while_the_store_does_not_answer(monkeypatch, caplog):
     for step in "12":
         listing = files.read_bytes(f"memory://bucket/run/checkpoints.partial/{step}/.kept.json")
         assert {f"{step}/{name}" for name in json.loads(listing)} <= there.keys()
+
+
+def saved_twice():
+    """Saves steps 1 and 2; returns the directory and a file of the second's."""
+    directory, saved = checkpoints()
+    position = batches()
+    for step in (1, 2):
+        next(position)
+        saved.save(state(step), position)
+    saved.close()
+    (bulk,) = (directory / "2" / "state" / "d").iterdir()
+    return directory, bulk
+
+
+def flip(data):
+    return bytes([data[0] ^ 4]) + data[1:]
+
+
+def restored_step():
+    _, saved = checkpoints()
+    try:
+        return int(saved.restore(state(0), batches()).step)
+    finally:
+        saved.close()
+
+
+def test_checkpoint_that_is_damaged_here_is_brought_from_the_bucket_again(caplog):
+    directory, bulk = saved_twice()
+    bulk.write_bytes(flip(bulk.read_bytes()))
+    assert restored_step() == 2
+    assert f"{bulk}: got " in caplog.text
+    assert "brought from the bucket again" in caplog.text
+    assert (directory.parent / "checkpoints.damaged" / "2").exists()
+
+
+def test_checkpoint_that_is_damaged_here_and_not_kept_there_goes_and_is_kept_anew(caplog):
+    _, bulk = saved_twice()
+    bulk.write_bytes(flip(bulk.read_bytes()))
+    url = "memory://bucket/run/checkpoints.partial/2"
+    files.write_bytes(f"{url}/.kept.json", b"{}")  # as if it had not been sent whole
+    assert restored_step() == 1
+    assert "1 steps are lost" in caplog.text
+    assert not files.sizes(url)
+    _, saved = checkpoints()
+    saved.save(state(2), batches())
+    saved.close()
+    assert "sha256.json" in json.loads(files.read_bytes(f"{url}/.kept.json"))
+
+
+def test_object_of_a_checkpoint_that_is_damaged_in_the_bucket_is_named(machine):
+    _, bulk = saved_twice()
+    url = f"memory://bucket/run/checkpoints.partial/2/state/d/{bulk.name}"
+    files.write_bytes(url, flip(files.read_bytes(url)))
+    machine()
+    with pytest.raises(DataError, match=rf"{url}: .*sha256 \w+, expected"):
+        restored_step()

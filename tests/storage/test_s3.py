@@ -10,11 +10,13 @@ import subprocess
 import threading
 import time
 
+import many
 import numpy as np
 import pytest
 import road
 
 from rejepa_jax import artifacts
+from rejepa_jax.retrieval.embeddings import reading
 from rejepa_jax.storage import files, mirror, readers, stores
 from rejepa_jax.storage.stores import StoreError
 from rejepa_jax.types import ConfigError
@@ -227,6 +229,13 @@ def test_whole_road_in_a_bucket_and_again_on_another_machine(bucket, tmp_path):
     assert not [name for name in fetched if ".tfrecord" in name]
 
 
+def kept(bucket):
+    """The steps of the checkpoints that are whole in the bucket."""
+    there = files.sizes(f"{bucket}/run/checkpoints.partial").items()
+    # A listing that is empty, of two bytes, announces a folder.
+    return [int(k.split("/")[0]) for k, size in there if k.endswith("kept.json") and size > 2]
+
+
 @pytest.mark.slow
 def test_machine_that_is_killed_in_training_is_replaced_by_another(bucket, tmp_path):
     steps = {"train__steps": 80, "train__save_every": 8}
@@ -237,18 +246,13 @@ def test_machine_that_is_killed_in_training_is_replaced_by_another(bucket, tmp_p
         stderr=subprocess.DEVNULL,
     )
 
-    def kept():
-        there = files.sizes(f"{bucket}/run/checkpoints.partial").items()
-        # A listing that is empty, of two bytes, announces a folder.
-        return [int(k.split("/")[0]) for k, size in there if k.endswith("kept.json") and size > 2]
-
-    while not kept():
+    while not kept(bucket):
         assert process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     shutil.rmtree(tmp_path / "cache")
-    last = max(kept())
+    last = max(kept(bucket))
     done = main(bucket, **steps, stage="prepare,train")
     assert done.returncode == 0, done.stderr
     assert "records: complete and unchanged, skipped" in done.stderr
@@ -281,3 +285,29 @@ def test_records_in_a_bucket_are_the_same_and_are_read_there(bucket, tmp_path):
         assert files.sha256(f"{records}/{name}") == digest
     run = mirror.open_run(f"{bucket}/run")
     assert losses(run / "checkpoints") == losses(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.slow
+def test_hosts_that_share_nothing_but_a_bucket_are_one_run(bucket, tmp_path):
+    # Each has a mirror of its own; both are lost in the middle of training.
+    steps = {"train__steps": 80, "train__save_every": 8, "export__part_rows": 10}
+    split = road.arguments(f"{bucket}/run", **steps, mesh__fsdp=2)
+    with many.started(many.of_the_road(2, *split)) as hosts:
+        while not kept(bucket):
+            assert [host.poll() for host in hosts] == [None, None]
+            time.sleep(0.2)
+    shutil.rmtree(tmp_path / "cache")
+    codes, (said, other) = many.ended(many.of_the_road(2, *split))
+    assert codes == [0, 0], said + other
+    assert "resumed from" in said
+    alone = road.run("main", *road.arguments(tmp_path / "run", **steps))
+    assert alone.returncode == 0, alone.stderr
+    run = mirror.open_run(f"{bucket}/run")
+    np.testing.assert_allclose(
+        losses(run / "checkpoints"), losses(tmp_path / "run" / "checkpoints"), rtol=1e-4
+    )
+    verified = road.run("cli", "verify", f"{bucket}/run")
+    assert verified.stdout.splitlines() == [f"{bucket}/run/{name}: whole" for name in ARTEFACTS]
+    theirs, ours = (reading.read(path / "embeddings") for path in (run, tmp_path / "run"))
+    assert theirs.ids == ours.ids
+    np.testing.assert_allclose(theirs.vectors, ours.vectors, atol=1e-3)

@@ -44,6 +44,11 @@ def test_xla_counts_every_preset_at_vit_b(preset):
     assert compute.xla_step_flops(config, 3) == pytest.approx(by_hand, rel=0.02)
 
 
+def test_neither_loops_nor_what_is_computed_again_change_the_count():
+    plain, again = (toy_config(model={"remat": remat}) for remat in ("none", "block"))
+    assert compute.xla_step_flops(again, 3) == compute.xla_step_flops(plain, 3)
+
+
 def test_xla_counts_an_embedding():
     config = sized("mae", size="small", depth=2)
     by_hand = encoder_flops(encoder_spec(config, 3))

@@ -1,8 +1,14 @@
 """Whole training runs of six steps: interrupted and resumed, gone wrong, on too few images."""
 
+import errno
+import itertools
 import json
+import os
+import signal
+import time
 
 import fake_archive
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +16,15 @@ import pytest
 from toys import RUN, toy_config
 
 from rejepa_jax import artifacts
+from rejepa_jax.config import Mesh
 from rejepa_jax.models.arrays import named_arrays
-from rejepa_jax.training import checkpoint, loop
+from rejepa_jax.training import checkpoint, checkpoint_files, loop, sharding
 from rejepa_jax.training.compute import Compute
 from rejepa_jax.training.monitor import LOG, Monitor, read_log
 from rejepa_jax.training.state import abstract_state
-from rejepa_jax.types import ConfigError, DataError
+from rejepa_jax.types import ConfigError, DataError, Interrupted
 
+SPEED = ("images_per_second", "mfu", "data_wait")
 CONFIG = toy_config(**RUN, health={"every": 0})
 
 
@@ -27,10 +35,14 @@ def records(toy_run):
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(toy_run):
-    """Gives every run the first state and the step that are already compiled."""
+    """Gives every run the first state and the step that are already compiled.
+
+    That step takes no other shapes or places: more than one compilation would be an error.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "compile_step", lambda *_: toy_run.step)
         patch.setattr(loop, "init_state", lambda *_: jax.tree.map(jnp.copy, toy_run.start))
+        patch.setattr(loop, "abstract_state", lambda *_: toy_run.abstract)
         patch.setattr(loop, "measure_compute", lambda _: Compute(1e6, 1e12, "invented"))
         yield
 
@@ -45,7 +57,7 @@ def last_arrays(directory, toy_run):
 
 def timeless(line):
     """A logged line without what depends on the machine's speed."""
-    return {key: line[key] for key in line if key not in ("images_per_second", "mfu")}
+    return {key: line[key] for key in line if key not in SPEED}
 
 
 def saved_steps(directory):
@@ -137,9 +149,21 @@ def test_training_moves_every_array(whole, toy_run):
         assert np.abs(np.asarray(array) - before[name]).max() > 0, name
 
 
-def test_all_steps_of_all_runs_use_one_compilation(whole, toy_run):
-    del whole
-    assert toy_run.step._cache_size() == 1
+def test_state_goes_to_another_mesh_and_back_bit_for_bit(whole, toy_run, tmp_path):
+    parts = (toy_run.update.method, toy_run.update.optimizer, 0)
+    cut = abstract_state(*parts, sharding.make_mesh(Mesh(fsdp=2, tensor=2)))
+    there = checkpoint.restore_state(whole[0], cut)
+    assert [a.sharding for a in jax.tree.leaves(there)] == [
+        a.sharding for a in jax.tree.leaves(cut)
+    ]
+    assert not all(array.is_fully_replicated for array in jax.tree.leaves(there))
+    checkpoints = checkpoint.Checkpoints(tmp_path, 1, {})
+    checkpoints.save(there, iter(grain.MapDataset.range(9).to_iter_dataset()))
+    checkpoints.close()
+    expected, back = (last_arrays(directory, toy_run) for directory in (whole[0], tmp_path))
+    for name, array in named_arrays(there).items():
+        bits = np.asarray(expected[name]).tobytes()
+        assert np.asarray(array).tobytes() == np.asarray(back[name]).tobytes() == bits, name
 
 
 def test_run_that_was_finished_but_not_published_has_only_to_say_so(whole, records, monkeypatch):
@@ -178,7 +202,7 @@ def test_split_smaller_than_the_batch_is_enough_to_train(tmp_path):
 
 def test_checkpoint_of_other_settings_is_refused(whole, records):
     other = toy_config(**RUN | {"augment": {"offset": 0.2}})
-    with pytest.raises(ConfigError, match="made with other settings; give another --workdir"):
+    with pytest.raises(ConfigError, match=r"other settings \(augment\.offset: 0\.1 -> 0\.2\)"):
         run(other, records, whole[0])
 
 
@@ -207,3 +231,41 @@ def test_settings_written_into_the_artefact_are_those_training_depends_on():
     assert described["data"]["statistics"] == "published"
     assert not described.keys() & {"eval", "index", "report", "prepare"}
     assert artifacts.plain(described) == json.loads(json.dumps(described))
+
+
+@pytest.mark.parametrize("at", [3, pytest.param(6, marks=pytest.mark.slow)])
+def test_asked_to_stop_while_the_clock_jumps_it_saves_the_step_and_goes_on_to_the_same_end(
+    toy_run, records, whole, tmp_path, monkeypatch, at
+):
+    directory, built = whole
+    keep, now = Monitor.keep, time.time()
+    clock = (now + jump for jump in itertools.cycle([0, -4e8, 5e5, -86400, 3600]))
+
+    def keep_and_signal(self, step, batch, metrics):
+        keep(self, step, batch, metrics)
+        if step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "keep", keep_and_signal)
+        patch.setattr(time, "time", lambda: next(clock))
+        patch.setattr(time, "time_ns", lambda: int(next(clock) * 1e9))
+        with pytest.raises(Interrupted, match=f"asked to stop: step {at} of 6 is saved"):
+            run(CONFIG, records, tmp_path)
+    assert saved_steps(tmp_path)[-1] == at
+    assert all(line[name] >= 0 for line in read_log(tmp_path / LOG)[1:] for name in SPEED)
+    assert timeless(run(CONFIG, records, tmp_path).info["final"]) == timeless(built.info["final"])
+    expected = last_arrays(directory, toy_run)
+    for name, array in last_arrays(tmp_path, toy_run).items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_checkpoint_that_cannot_be_written_ends_the_run(records, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_files, "seal", fail)
+    with pytest.raises(DataError, match=r"2\.saving: .* could not be written .*No space left"):
+        run(CONFIG, records, tmp_path)
+    assert saved_steps(tmp_path) == []
+    assert len(read_log(tmp_path / LOG)) < 6  # it did not go on to the end

@@ -8,17 +8,20 @@ import jax.numpy as jnp
 import pytest
 from toys import toy_config
 
+from rejepa_jax import processes
 from rejepa_jax.data import tfrecord
 from rejepa_jax.training import monitor
 from rejepa_jax.training.compute import Compute
 from rejepa_jax.training.health import CollapseError, Health
 from rejepa_jax.training.monitor import LOG, Monitor, read_log
+from rejepa_jax.training.pace import Pace
 from rejepa_jax.training.state import TrainState
 from rejepa_jax.types import ConfigError
 
 FINE = {"loss": jnp.float32(0.5), "gradient_norm": jnp.float32(2.0)}
 STATE = TrainState(jnp.int32(0), None, None, ())
 CONFIG = {"train": {"steps": 10, "batch_size": 4, "log_every": 2}, "health": {"every": 0}}
+EVENTS = CONFIG | {"health": {"every": 0, "tensorboard": True}}
 
 
 class Planned(Health):
@@ -88,7 +91,8 @@ def test_each_logged_step_is_one_json_line(tmp_path, start, clock):
     assert lines == [
         {"step": 1, "loss": 0.5, "gradient_norm": 2.0},
         # 2 steps of 4 images in 4 s, at 5e10 FLOP; of 1e12 FLOP/s on each of 8 devices.
-        {"step": 3, "loss": 0.25, "gradient_norm": 2, "images_per_second": 2, "mfu": 0.0125},
+        {"step": 3, "loss": 0.25, "gradient_norm": 2}
+        | {"images_per_second": 2, "mfu": 0.0125, "data_wait": 0},
     ]
     assert read_log(tmp_path / LOG) == lines
 
@@ -145,6 +149,18 @@ def test_time_of_compilation_and_of_measuring_is_not_that_of_training(tmp_path, 
     assert rates == [pytest.approx(8 / 3), pytest.approx(8 / 2)]
 
 
+def test_data_wait_is_the_share_since_the_last_log(tmp_path, start, clock, monkeypatch):
+    waits = iter([9.0, 1.0, 0.5, 3.0, 7.0, 2.0])  # asked when the clock starts, and for a line
+    monkeypatch.setattr(Pace, "lacked", lambda _: next(waits))
+    log = start()
+    for step in (1, 2, 3):
+        keep(log, step)
+        log.log(step, STATE)
+        clock.now += 4
+    lines = read_log(tmp_path / LOG)
+    assert [line.get("data_wait") for line in lines] == [None, 0.125, 1.75]
+
+
 def test_a_new_run_starts_an_empty_log(tmp_path, start):
     start()
     assert (tmp_path / LOG).read_text() == ""
@@ -195,7 +211,7 @@ def test_console_line_has_loss_speed_and_the_last_score(start, clock, capsys):
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("train 40/40 images (100 %)")
     assert "images/s" in line
-    assert line.endswith("loss 0.1250  MFU 0.6%  target/f1 0.250")
+    assert line.endswith("loss 0.1250  MFU 0.6%  data wait 0.0%  target/f1 0.250")
 
 
 # --- what is no number
@@ -231,16 +247,40 @@ def test_the_first_bad_step_since_the_last_log_is_blamed_and_its_batch_named(tmp
     assert steps(tmp_path) == []
 
 
-def test_of_a_large_batch_the_first_images_are_named_and_the_others_counted(start):
+def test_of_a_large_batch_some_are_named_and_all_are_written_down(tmp_path, start):
     log = start()
-    keep(log, 1, rows=[9, 8, 7, 6, 5, 4, 3, 2, 1, 0], loss=math.nan)
-    with pytest.raises(FloatingPointError, match=r"place009, .*, place002 and 2 more; earlier"):
-        log.log(1, STATE)
+    keep(log, 1)
+    rows = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    keep(log, 2, rows=rows, loss=math.nan, gradient_norm=3)
+    message = r"place009, .*, place002 and 2 more; earlier .*nan_step_2\.json lists the batch"
+    with pytest.raises(FloatingPointError, match=message):
+        log.log(3, STATE)
+    assert json.loads((tmp_path / "nan_step_2.json").read_text()) == {
+        "step": 2,
+        "metrics": {"loss": "nan", "gradient_norm": 3.0},
+        "images": [{"row": row, "id": f"place00{row}"} for row in rows],
+    }
+
+
+# --- several processes
+
+
+def test_only_the_main_process_writes(tmp_path, start, monkeypatch, capsys):
+    health = Planned(1)
+    log_steps(start(), 1)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    monkeypatch.setattr(processes, "is_main", lambda: False)
+    log = start(health=health, config=EVENTS)
+    log_steps(log, 1, 2)
+    keep(log, 3, loss=math.nan)
+    with pytest.raises(FloatingPointError, match="at step 3, on the batch of place000"):
+        log.log(3, STATE)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert (capsys.readouterr().err, health.judged) == ("", [])
 
 
 # --- TensorBoard
-
-EVENTS = CONFIG | {"health": {"every": 0, "tensorboard": True}}
 
 
 def test_event_file_has_every_value_and_forgets_what_is_done_again(tmp_path, start):

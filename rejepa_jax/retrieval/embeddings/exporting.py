@@ -2,12 +2,13 @@
 
 import functools
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from absl import logging
 
-from rejepa_jax import artifacts
+from rejepa_jax import artifacts, processes
 from rejepa_jax.config import Export
 from rejepa_jax.console import Progress
 from rejepa_jax.data.pipeline import RecordSet
@@ -16,7 +17,7 @@ from rejepa_jax.retrieval.embeddings.footer import footer
 from rejepa_jax.retrieval.embeddings.making import make_part
 from rejepa_jax.retrieval.embeddings.processes import Advance, share_out
 from rejepa_jax.retrieval.encoder import Bundle, Embedder
-from rejepa_jax.storage import keeping
+from rejepa_jax.storage import fetching, keeping
 from rejepa_jax.types import ConfigError, DataError
 
 Path = pathlib.Path
@@ -34,27 +35,45 @@ def write_embeddings(
 ) -> artifacts.Built:
     """Embeds every record of every split, in row order; a part that is whole is not made again.
 
+    Every process of the run makes its share of the parts; the main one completes the export.
+
     Raises:
       ConfigError: an unknown dtype; or several processes where one feeds an accelerator.
       DataError: a process was ended from outside; what is finished stays.
     """
     stored.check_dtype(export.dtype)
-    total, processes = len(records.records), export.processes
-    progress = Progress(f"embed ({embedder.bundle.name})", total, "images")
-    if processes > 1 and jax.default_backend() != "cpu":
+    total, here = len(records.records), export.processes
+    if here > 1 and jax.default_backend() != "cpu":
         raise ConfigError(
-            f"config.export.processes = {processes} on {jax.default_backend()}, expected 1: one "
+            f"config.export.processes = {here} on {jax.default_backend()}, expected 1: one "
             "process feeds an accelerator; set it to 1"
         )
-    if processes > 1:
-        work = functools.partial(_work, embedder.bundle, records, directory, batch_size, export)
-        share_out(work, processes, progress.advance)
+    if not processes.is_main():
+        fetching.resume(directory, artifacts.BEGUN)  # of a run in a bucket: what it has of them
+        directory.mkdir(parents=True, exist_ok=True)
+    first, count = processes.index() * here, processes.count() * here
+    advance: Advance = _ignore
+    if processes.is_main():  # and shows how far its own shares are
+        shares = [_share(total, export, index, count) for index in range(first, first + here)]
+        mine = sum(len(rows) for share in shares for _, rows in share)
+        advance = Progress(f"embed ({embedder.bundle.name})", mine, "images").advance
+    whole = (records, directory, batch_size, export)
+    if here > 1:
+        share_out(functools.partial(_work, embedder.bundle, whole, (first, count)), here, advance)
     else:
-        write_share(embedder, records, directory, batch_size, export, advance=progress.advance)
-    for name in stac.write(directory):
-        keeping.keep(directory / name)
+        write_share(embedder, *whole, index=first, count=count, advance=advance)
+    processes.wait_for_all("embedded")
+    if processes.is_main():
+        if processes.count() > 1:
+            fetching.resume(directory, artifacts.BEGUN)  # and what the others have made
+        for name in stac.write(directory):
+            keeping.keep(directory / name)
     facts = {"rows": total, "fingerprint": embedder.bundle.fingerprint, "dtype": export.dtype}
     return artifacts.Built(facts)
+
+
+def _ignore(count: int) -> None:
+    del count
 
 
 def write_share(
@@ -66,7 +85,7 @@ def write_share(
     *,
     index: int = 0,
     count: int = 1,
-    advance: Advance = lambda _: None,
+    advance: Advance = _ignore,
 ) -> None:
     """Writes the parts n of which n % count is `index`: one host's share, or one process's.
 
@@ -78,9 +97,7 @@ def write_share(
     total = len(records.records)
     count_parts = -(-total // export.part_rows)
     bands = embedder.bundle.record.bands
-    for number in range(index, count_parts, count):
-        start = number * export.part_rows
-        rows = np.arange(start, min(start + export.part_rows, total))
+    for number, rows in _share(total, export, index, count):
         path = directory / schema.part_name(number, count_parts)
         pictures = directory / thumbnails.zip_name(number, count_parts)
         is_drawn = pictures.exists() or not export.thumbnails
@@ -94,20 +111,23 @@ def write_share(
             keeping.keep(finished)
 
 
+def _share(total: int, export: Export, index: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the parts of one share: their numbers and rows."""
+    for number in range(index, -(-total // export.part_rows), count):
+        start = number * export.part_rows
+        yield number, np.arange(start, min(start + export.part_rows, total))
+
+
 def _work(
     bundle: Bundle,
-    records: RecordSet,
-    directory: Path,
-    batch_size: int,
-    export: Export,
+    whole: tuple[RecordSet, Path, int, Export],
+    shares: tuple[int, int],
     index: int,
     advance: Advance,
 ) -> None:
-    """Writes a share in a process of its own."""
-    embedder, count = Embedder(bundle), export.processes
-    write_share(
-        embedder, records, directory, batch_size, export, index=index, count=count, advance=advance
-    )
+    """Writes a share in a process of its own: of all shares, the `index`th after the first one."""
+    first, count = shares
+    write_share(Embedder(bundle), *whole, index=first + index, count=count, advance=advance)
 
 
 def _is_whole(path: Path, rows: int, about: dict, export: Export) -> bool:

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Shaped
 from rejepa_jax.data.examples import Example
 from rejepa_jax.data.pipeline import RecordSet
 from rejepa_jax.data.preprocess import SensorInput
-from rejepa_jax.retrieval.embed import example_batches
+from rejepa_jax.retrieval.embed import embedded_batches
 from rejepa_jax.retrieval.embeddings.schema import EmbeddingPart
 from rejepa_jax.retrieval.encoder import Embedder
 
@@ -28,10 +28,10 @@ def make_part(
     sensor = embedder.bundle.sensor
     given = embedder.bundle.preprocess.inputs[sensor]
     known, vectors, fractions, pictures = [], [], [], []
-    for examples, images in example_batches(records, rows, sensor, batch_size):
+    for examples, images, made in embedded_batches(embedder, records, rows, batch_size):
         count = len(examples)
         drawn = draw(rows[len(known) : len(known) + count], images[:count])
-        vectors.append(embedder({sensor: images})[:count])
+        vectors.append(made[:count])
         fractions.append(valid_fraction(images[:count], given))
         pictures += drawn
         known += [without_pixels(example) for example in examples]

@@ -27,8 +27,9 @@ LAST_INT32 = 2**31 - 1
 
 
 def make_mesh() -> Mesh:
-    """Returns one axis over every device, those of other processes too."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    """Returns one axis over every device of this process, which indexes alone."""
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def spread(

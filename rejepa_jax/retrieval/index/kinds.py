@@ -61,7 +61,7 @@ def is_here(kind: str) -> bool:
 def _for_accelerator(rows: int, dim: int) -> tuple[str, Recipe, str]:
     memory = [device.memory_stats() for device in jax.local_devices()]
     room = MEMORY_SHARE * min(m["bytes_limit"] if m else 0 for m in memory)
-    count, needed = jax.device_count(), rows * dim * 4
+    count, needed = jax.local_device_count(), rows * dim * 4
     if needed <= room and count == 1:
         return "exact", {}, "the vectors fit on the accelerator"
     if needed <= room * count:

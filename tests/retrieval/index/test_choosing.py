@@ -32,7 +32,7 @@ def machine(monkeypatch):
         if devices:
             monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
             monkeypatch.setattr(jax, "local_devices", lambda: [Device()] * devices)
-            monkeypatch.setattr(jax, "device_count", lambda: devices)
+            monkeypatch.setattr(jax, "local_device_count", lambda: devices)
 
     return pretend
 
