@@ -14,6 +14,8 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -116,13 +118,31 @@ def walk(config: Config, run: pathlib.Path, names: Sequence[str]) -> None:
     if unknown:
         raise ConfigError(f"--stage {unknown[0]!r}: choose from {', '.join(stages.STAGES)}")
     run.mkdir(parents=True, exist_ok=True)
-    for name, stage in stages.STAGES.items():
+    for name in stages.STAGES:
         if name in names:
             start = time.monotonic()
             if not processes.is_main():
                 mirror.renew(run)  # has what the main one has published
-            stage(config, run)
+            run_stage(name, config, run)
             logging.info("stage %s took %.1f s", name, time.monotonic() - start)
+
+
+def run_stage(name: str, config: Config, run: pathlib.Path) -> None:
+    """Runs a stage; a full disk, and whatever else the system refuses, is told with the place.
+
+    Raises:
+        DataError: that.
+    """
+    try:
+        stages.STAGES[name](config, run)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        free = shutil.disk_usage(run).free / 1e9
+        raise DataError(
+            f"stage {name}: {error}; {free:.3g} GB are free in {run}. What is finished is kept: "
+            "mend that, and run the same command again to go on"
+        ) from error
 
 
 def summarise(run: pathlib.Path) -> None:
@@ -147,6 +167,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         name = parse_flags(argv)
         joining.join(joining.asked())
+        if not jax.distributed.is_initialized():  # which has SIGTERM then
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
     except ConfigError as error:
         return processes.give_up(error, 2)
     if not processes.is_main():

@@ -48,9 +48,9 @@ def our_loss(trained, average):
         context_valid=None,
         target_valid=None,
     )
-    context = trained["context_encoder"](IMAGE, masks["context"])
+    context = trained["context_encoder"](jnp.asarray(IMAGE), masks["context"])
     predicted = trained["predictor"](context, masks)
-    whole = losses.normalise_targets(average(IMAGE), "layer")
+    whole = losses.normalise_targets(average(jnp.asarray(IMAGE)), "layer")
     target = gather_tokens(whole, jnp.asarray(HIDDEN))[:, None]
     vicreg = Vicreg()
     terms = vicreg_terms(vicreg, Loss(), None, context, predicted, target, masks)

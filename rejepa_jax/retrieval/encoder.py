@@ -49,7 +49,8 @@ def save_bundle(bundle: Bundle, directory: pathlib.Path) -> None:
     """Writes a bundle into a new directory."""
     directory.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(array) for name, array in named_arrays(bundle.encoder).items()}
-    safetensors.numpy.save_file(arrays, directory / WEIGHTS)
+    # Not save_file, whose error on a full disk is no OSError.
+    (directory / WEIGHTS).write_bytes(safetensors.numpy.save(arrays))
     description = _describe(bundle)
     weights = artifacts.sha256_file(directory / WEIGHTS)
     mark = artifacts.fingerprint({"weights": weights, "description": description})
