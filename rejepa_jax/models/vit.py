@@ -28,7 +28,7 @@ class EncoderSpec:
     class_token: bool = False  # a learned token that sees all others; never among the results
     positions: str = "fixed"  # sine-cosine, or a learned table
     unroll: bool = False  # lay the blocks out one after the other instead of looping over them
-    remat: str = "none"  # kept of a block for the backward pass: none (all) | dots | block (inputs)
+    remat: str = "none"  # kept for the backward pass: transformer.KEPT; changes no result
 
     @property
     def grid_size(self) -> int:
