@@ -112,8 +112,8 @@ class Model:
     query_attention: str = "joint"  # joint | independent: mask tokens do not see one another
     weights: str = ""  # start from the encoder in this bundle (`rejepa import`), "" = at random
     dtype: str = "auto"  # of activations: float32 | bfloat16 | auto (bfloat16 on accelerators)
-    unroll: bool = False  # compile each layer instead of a loop: more to compile, faster on CPU
-    remat: str = "none"  # kept for the backward pass: none (all) | dots (products) | block (inputs)
+    unroll: bool = False  # compile each layer instead of a loop: more to compile, no faster
+    remat: str = "none"  # kept for the backward pass: none (what is dear) | dots | block (inputs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -161,6 +161,7 @@ END
 
 @test "slurm job: where SLURM gave GPUs, processors are not taken in their place" {
   srun_runs
+  unset JAX_PLATFORMS
   export CODES=0 PYTHON=task SLURM_JOB_ID=4711 SLURM_JOB_NAME=ben
   "$launch/slurm_job.sh" 20 . '' '' -- --config x
   SLURM_GPUS_ON_NODE=2 "$launch/slurm_job.sh" 20 . '' '' -- --config x

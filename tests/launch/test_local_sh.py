@@ -20,6 +20,12 @@ for _ in {1..150}; do sleep 0.1; done
 MANY = ["--processes", "2", "--"]
 
 
+def heed_signals():
+    """Undoes what `nohup` or a shell's `&` around the tests has set: bash cannot trap it then."""
+    for name in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
+
+
 @pytest.fixture
 def local(tmp_path):
     """Starts the launcher, waits until its programs run, sends signals; returns (code, output)."""
@@ -33,6 +39,7 @@ def local(tmp_path):
             [LOCAL, *argv, "--config", "x"],
             env=env | {"PYTHON": str(program), "CODE": "75"} | environment,
             stdout=subprocess.PIPE,
+            preexec_fn=heed_signals,  # noqa: PLW1509
             stderr=subprocess.STDOUT,
             text=True,
         )

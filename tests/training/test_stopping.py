@@ -10,10 +10,12 @@ from rejepa_jax.training.stopping import Stopping
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Those of before come back, and SIGTERM raises in the meantime, as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Those of before come back, and both raise in the meantime, even where a shell has set `&`."""
+    names = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(name, signal.default_int_handler) for name in names]
     yield
-    signal.signal(signal.SIGTERM, before)
+    for name, handler in zip(names, before, strict=True):
+        signal.signal(name, handler)
 
 
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
