@@ -11,7 +11,7 @@
 # passed on, and training then saves: after SIGTERM the code is main's (75), after Ctrl-C 130.
 set -u
 python="${PYTHON:-python3}" processes=0 devices=1 tries=${TRIES:-20} grace=${GRACE:-30}
-children=() stopped=''
+children=() stopped='' told=''
 
 while (($# > 1)); do
   case $1 in
@@ -33,11 +33,17 @@ done
 
 # shellcheck disable=SC2329 # the traps call it
 stop() { # SIGNAL: asks all processes to save and end; a second one they would take as "at once"
-  local signal=$1
-  if [[ $stopped && $signal == TERM ]]; then return; fi
-  stopped=$signal
+  if [[ $stopped && $1 == TERM ]]; then return; fi
+  stopped=$1 told=''
+  tell
+}
+
+tell() { # what was asked for, perhaps before the processes were there to hear it
+  local signal=$stopped
+  if [[ ! $stopped || $told ]] || ((${#children[@]} == 0)); then return; fi
+  told=yes
   if ((processes)); then signal=TERM; fi # what JAX has the processes agree on
-  if ((${#children[@]})); then kill -"$signal" "${children[@]}" 2>/dev/null; fi
+  kill -"$signal" "${children[@]}" 2>/dev/null
 }
 trap 'stop INT' INT
 trap 'stop TERM' TERM HUP
@@ -59,6 +65,8 @@ start_all() { # ADDRESS ARGUMENT...
       > >(sed -u "s/^/[$number] /") 2> >(sed -u "s/^/[$number] /" >&2) &
     children+=($!)
   done
+  told=''
+  tell
 }
 
 run_many() { # ARGUMENT...: returns the exit code of the first that ends with an error
@@ -87,6 +95,7 @@ run_one() { # ARGUMENT...
   "$python" -m rejepa_jax.main "$@" </dev/null &
   children=($!)
   set +m
+  tell
   while kill -0 "${children[0]}" 2>/dev/null; do wait "${children[0]}"; done
   wait "${children[0]}" # again: a signal to this shell ends a wait, too
 }
